@@ -1,0 +1,432 @@
+"""Training a classifier by the recipe of Zeiler & Fergus, section 3, on any folder of images.
+
+Stochastic gradient descent with momentum and weight decay, an annealed rate, flips and random
+crops; after each step every convolution filter whose root mean square exceeds `rms_clip` is scaled
+back to it, which keeps first-layer filters from dominating (figure 6a).
+
+Interrupted or killed, the same command goes on from the last checkpoint; on one machine with one
+number of threads the result equals that of an undisturbed run, because all randomness is drawn from
+(seed, epoch, step).
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from deconvnet import render
+from deconvnet.dataset import Dataset
+from deconvnet.errors import DatasetError, InputError, ParameterError
+from deconvnet.preprocess import Preprocess
+from deconvnet.weights import read_weights, save_weights
+from deconvnet.zoo import ModelSpec, Recipe
+
+_WARM_UP = 0.15  # share of the steps in which the rate rises to its peak
+_RAM_SHARE = 0.25  # of free memory that decoded images may fill
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a run of the trainer needs besides data: see `Recipe` for the optimiser's part."""
+
+    recipe: Recipe
+    out: Path
+    seed: int = 0
+    precision: str = "auto"
+    keep: tuple[int, ...] = (1, 2, 4, 8)
+    checkpoint_every: float = 120.0
+    device: str = "cpu"
+    progress: bool = True
+
+
+@dataclass
+class Progress:
+    """Where a run stands; written with every checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Pixels:
+    """Decoded images, uint8 [n, 3, R, R]: in memory where they fit, else decoded when asked for."""
+
+    def __init__(self, dataset: Dataset, preprocess: Preprocess, *, progress: bool) -> None:
+        side = preprocess.resize or preprocess.size[0]
+        self._stored = Preprocess((side, side), side)
+        self._dataset = dataset
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._memory: Tensor | None = None
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if len(dataset) * 3 * side * side < _RAM_SHARE * free:
+            memory = torch.empty(len(dataset), 3, side, side, dtype=torch.uint8)
+            bar = tqdm(
+                self._threads.map(self._decode, range(len(dataset))),
+                total=len(dataset), desc="decoding", unit="img", disable=not progress,
+            )  # fmt: skip
+            for image_id, pixels in enumerate(bar):
+                memory[image_id] = pixels
+            self._memory = memory
+
+    def _decode(self, image_id: int) -> Tensor:
+        try:
+            return self._stored.tensor(self._dataset.image(image_id))
+        except InputError as error:
+            path = self._dataset.entries[image_id].path
+            raise InputError(f"{path}: {error} Remove it from the training set.") from error
+
+    def __getitem__(self, ids: Tensor) -> Tensor:
+        if self._memory is not None:
+            return self._memory[ids]
+        return torch.stack(list(self._threads.map(self._decode, ids.tolist())))
+
+
+def rate_at(fraction: float, peak: float) -> float:
+    """The rate after `fraction` of the steps: cosine from a quarter up to `peak`, then cosine down to zero."""
+    if fraction < _WARM_UP:
+        return peak * (0.25 + 0.75 * (0.5 - 0.5 * math.cos(math.pi * fraction / _WARM_UP)))
+    return peak * (0.5 + 0.5 * math.cos(math.pi * (fraction - _WARM_UP) / (1 - _WARM_UP)))
+
+
+def augment(pixels: Tensor, size: tuple[int, int], shift: int, rng: torch.Generator) -> Tensor:
+    """Random crops of `size` (reaching `shift` pixels beyond the border) and horizontal flips.
+
+    uint8 [n, 3, R, R] → uint8 [n, 3, *size].
+    """
+    if shift:
+        pixels = F.pad(pixels.float(), (shift,) * 4, mode="reflect").to(torch.uint8)
+    n, _, height, width = pixels.shape
+    top = torch.randint(height - size[0] + 1, (n,), generator=rng).tolist()
+    left = torch.randint(width - size[1] + 1, (n,), generator=rng).tolist()
+    flip = torch.rand(n, generator=rng).lt(0.5).tolist()
+    crops = []
+    for image, y, x, mirrored in zip(pixels, top, left, flip, strict=True):
+        crop = image[:, y : y + size[0], x : x + size[1]]
+        crops.append(crop.flip(-1) if mirrored else crop)
+    return torch.stack(crops)
+
+
+def clip_rms(module: nn.Module, limit: float) -> None:
+    """Scale back every convolution filter whose root mean square exceeds `limit` (ZF, section 3)."""
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                rms = layer.weight.pow(2).mean(dim=(1, 2, 3), keepdim=True).sqrt()
+                layer.weight.mul_((limit / rms.clamp_min(1e-12)).clamp_max(1.0))
+
+
+def class_ids(dataset: Dataset, labels: list[str]) -> Tensor:
+    """The class of each image, by its label's place in `labels`. int64 [n]."""
+    place = {label: rank for rank, label in enumerate(labels)}
+    missing = {entry.label for entry in dataset.entries} - set(place)
+    if missing:
+        example = sorted(str(label) for label in missing)[0]
+        raise DatasetError(
+            f"Dataset '{dataset.name}' has {len(missing)} labels that the network has not, such as "
+            f"'{example}'. Each image must lie in a folder named after its class."
+        )
+    return torch.tensor([place[str(entry.label)] for entry in dataset.entries])
+
+
+@torch.no_grad()
+def evaluate(
+    module: nn.Module,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    labels: list[str],
+    *,
+    batch: int = 128,
+    pixels: "Pixels | None" = None,
+    progress: bool = False,
+) -> tuple[float, float]:
+    """(top-1, top-5) accuracy in percent over a labelled dataset, on centre crops."""
+    targets = class_ids(dataset, labels)
+    pixels = pixels or Pixels(dataset, preprocess, progress=progress)
+    device = next(module.parameters()).device
+    module.eval()
+    first = five = 0
+    steps = range(0, len(dataset), batch)
+    for start in tqdm(steps, desc="evaluating", unit="batch", disable=not progress):
+        ids = torch.arange(start, min(start + batch, len(dataset)))
+        images = _centre(pixels[ids], preprocess.size)
+        logits = module(preprocess.normalise(images).to(device)).cpu()
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        hit = best == targets[ids, None]
+        first += int(hit[:, 0].sum())
+        five += int(hit.any(1).sum())
+    return 100 * first / len(dataset), 100 * five / len(dataset)
+
+
+def _centre(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    y, x = (pixels.shape[-2] - size[0]) // 2, (pixels.shape[-1] - size[1]) // 2
+    return pixels[..., y : y + size[0], x : x + size[1]]
+
+
+def _precision(wanted: str, device: str) -> bool:
+    """Whether to train under bf16 autocast: only where the processor multiplies bf16."""
+    if wanted not in ("auto", "bf16", "fp32"):
+        raise ParameterError(f"precision is '{wanted}', expected auto, bf16 or fp32.")
+    if wanted != "auto":
+        return wanted == "bf16"
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512") and _cpu_has_bf16()
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+class Trainer:
+    """One resumable run: `Trainer(...).run()`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        module: nn.Module,
+        train: Dataset,
+        validation: Dataset | None,
+        options: TrainOptions,
+        class_names: dict[str, str] | None = None,
+    ) -> None:
+        self.spec, self.options = spec, options
+        self.labels = train.labels
+        self.names = [(class_names or {}).get(label, label) for label in self.labels]
+        self.train, self.validation = train, validation
+        self.targets = class_ids(train, self.labels)
+        self.module = module.to(options.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format
+        first = [p for n, p in module.named_parameters() if n.startswith("conv1.")]
+        ids = {id(p) for p in first}
+        rest = [p for p in module.parameters() if id(p) not in ids]
+        recipe = options.recipe
+        self.optimiser = torch.optim.SGD(
+            [{"params": rest, "scale": 1.0}, {"params": first, "scale": recipe.first_layer_rate}],
+            lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+        )  # fmt: skip
+        self.progress = Progress()
+        self.bf16 = _precision(options.precision, options.device)
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch; the last, smaller batch is dropped where there is a full one."""
+        return max(1, len(self.train) // self.options.recipe.batch)
+
+    def run(self) -> Path:
+        """Train to the end and return the final weights' path."""
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        show = self.options.progress
+        pixels = Pixels(self.train, self.spec.preprocess, progress=show)
+        held_out = (
+            Pixels(self.validation, self.spec.preprocess, progress=show) if self.validation else None
+        )
+        try:
+            while self.progress.epoch < self.options.recipe.epochs:
+                self._epoch(pixels)
+                self._finish_epoch(held_out)
+        except KeyboardInterrupt:
+            self._checkpoint()
+            raise
+        return self._save(self.options.out / f"{self.spec.name.replace(':', '-')}.safetensors")
+
+    def _batches(self) -> Iterator[tuple[int, Tensor]]:
+        rng = torch.Generator().manual_seed(self.options.seed * 100_003 + self.progress.epoch)
+        order = torch.randperm(len(self.train), generator=rng)
+        batch = self.options.recipe.batch
+        for step in range(self.progress.step, self.steps):
+            yield step, order[step * batch : (step + 1) * batch]
+
+    def _prepare(self, pixels: Pixels, step: int, ids: Tensor) -> tuple[int, Tensor, Tensor]:
+        seed = (self.options.seed * 100_003 + self.progress.epoch) * 1_000_003 + step
+        rng = torch.Generator().manual_seed(seed)
+        images = augment(pixels[ids], self.spec.preprocess.size, self.options.recipe.shift, rng)
+        x = self.spec.preprocess.normalise(images).to(memory_format=torch.channels_last)
+        return step, x, self.targets[ids]
+
+    def _epoch(self, pixels: Pixels) -> None:
+        state, recipe = self.progress, self.options.recipe
+        self.module.train()
+        started = saved = time.monotonic()
+        base = state.seconds
+        with (
+            ThreadPoolExecutor(1) as ahead,
+            tqdm(
+                total=self.steps * recipe.batch, initial=state.step * recipe.batch, unit="img",
+                desc=f"epoch {state.epoch + 1}/{recipe.epochs}", disable=not self.options.progress,
+            ) as bar,
+        ):  # fmt: skip
+            waiting: Future[tuple[int, Tensor, Tensor]] | None = None
+            for step, ids in [*self._batches(), (None, None)]:
+                ready = waiting
+                waiting = (
+                    ahead.submit(self._prepare, pixels, step, ids)
+                    if step is not None and ids is not None
+                    else None
+                )
+                if ready is None:
+                    continue
+                self._step(*ready.result())
+                state.seconds = base + time.monotonic() - started
+                bar.update(recipe.batch)
+                bar.set_postfix_str(
+                    f"loss {state.loss / state.seen:.3f} top-1 {100 * state.correct / state.seen:.1f}%"
+                )
+                if time.monotonic() - saved > self.options.checkpoint_every:
+                    self._checkpoint()
+                    saved = time.monotonic()
+
+    def _step(self, step: int, x: Tensor, target: Tensor) -> None:
+        state, recipe = self.progress, self.options.recipe
+        done = (state.epoch * self.steps + step) / (recipe.epochs * self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(done, recipe.rate) * group["scale"]
+        torch.manual_seed(self.options.seed + state.epoch * self.steps + step)  # for dropout
+        device = self.options.device
+        x, target = x.to(device, non_blocking=True), target.to(device)
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=self.bf16):
+            logits = self.module(x).float()
+        loss = F.cross_entropy(logits, target)
+        if not torch.isfinite(loss):
+            raise ParameterError(
+                f"The loss is {loss.item()} at epoch {state.epoch + 1}, step {step}: "
+                f"the rate {recipe.rate} is too high. Start again with a lower --rate."
+            )
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
+        self.optimiser.step()
+        if recipe.rms_clip is not None:
+            clip_rms(self.module, recipe.rms_clip)
+        state.loss += loss.item() * len(x)
+        state.correct += int((logits.argmax(1) == target).sum())
+        state.seen += len(x)
+        state.step = step + 1
+
+    def _finish_epoch(self, held_out: Pixels | None) -> None:
+        state, out = self.progress, self.options.out
+        row = {
+            "epoch": state.epoch + 1.0,
+            "loss": state.loss / state.seen,
+            "train_top1": 100 * state.correct / state.seen,
+            "seconds": state.seconds,
+        }
+        if self.validation is not None:
+            row["top1"], row["top5"] = evaluate(
+                self.module, self.spec.preprocess, self.validation, self.labels, pixels=held_out
+            )
+        state.history.append(row)
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss, state.correct, state.seen = 0.0, 0, 0
+        if self.options.progress:
+            tqdm.write("  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+        if state.epoch in self.options.keep or state.epoch == self.options.recipe.epochs:
+            self._save(out / f"epoch-{state.epoch:03d}.safetensors")
+        picture = first_layer_picture(self.module)
+        if picture is not None:
+            picture.save(out / f"filters-epoch-{state.epoch:03d}.png")
+        learning_curve(state.history).savefig(out / "learning-curve.png", dpi=120)
+        (out / "history.json").write_text(json.dumps(state.history, indent=1), encoding="utf-8")
+        self._checkpoint()
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            "model": self.spec.name,
+            "epoch": str(self.progress.epoch),
+            "classes": json.dumps(self.names),
+            "labels": json.dumps(self.labels),
+            "recipe": json.dumps(asdict(self.options.recipe)),
+        }
+
+    def _save(self, path: Path) -> Path:
+        save_weights(path, self.module.state_dict(), self._metadata())
+        return path
+
+    def _checkpoint(self) -> None:
+        tensors = {f"model.{n}": t for n, t in self.module.state_dict().items()}
+        for name, parameter in self.module.named_parameters():
+            momentum = self.optimiser.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                tensors[f"momentum.{name}"] = momentum
+        metadata = self._metadata() | {"progress": json.dumps(asdict(self.progress))}
+        save_weights(self.options.out / "state.safetensors", tensors, metadata)
+
+    def _resume(self) -> None:
+        path = self.options.out / "state.safetensors"
+        if not path.exists():
+            return
+        tensors, metadata = read_weights(path)
+        expected = self._metadata()
+        for key in ("model", "labels", "recipe"):
+            if metadata.get(key) != expected[key]:
+                raise ParameterError(
+                    f"'{self.options.out}' holds a run with another {key}: {metadata.get(key)}, "
+                    f"now {expected[key]}. Give the same options, or another --out."
+                )
+        self.module.load_state_dict(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        for name, parameter in self.module.named_parameters():
+            if f"momentum.{name}" in tensors:
+                buffer = tensors[f"momentum.{name}"].to(parameter.device)
+                self.optimiser.state[parameter]["momentum_buffer"] = buffer
+        self.progress = Progress(**json.loads(metadata["progress"]))
+
+
+def first_layer_picture(module: nn.Module) -> Image.Image | None:
+    """The first convolution's filters in colour, each on its own scale; None if it is not RGB."""
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None or first.weight.shape[1] != 3:  # noqa: PLR2004 - red, green, blue
+        return None
+    pictures = [render.enlarge(render.signed(w, render.own_scale(w, 1.0)), 36)
+                for w in first.weight.detach()]  # fmt: skip
+    return Image.fromarray(render.tiles(pictures, 16, gap=1))
+
+
+def learning_curve(history: list[dict[str, float]]) -> Figure:
+    """Loss and accuracy by epoch."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = np.array([row["epoch"] for row in history])
+    left.plot(epochs, [row["loss"] for row in history], marker=".", label="training")
+    left.set(xlabel="epoch", ylabel="cross-entropy", title="Loss")
+    right.plot(epochs, [row["train_top1"] for row in history], marker=".", label="training top-1")
+    if all("top1" in row for row in history):
+        right.plot(epochs, [row["top1"] for row in history], marker=".", label="validation top-1")
+        right.plot(epochs, [row["top5"] for row in history], marker=".", label="validation top-5")
+    right.set(xlabel="epoch", ylabel="accuracy, %", title="Accuracy", ylim=(0, 100))
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def export_half(path: Path, source: Path, *, only_convolutions: bool = False) -> None:
+    """Copy weights as float16, all of them or those of the convolutions."""
+    state, metadata = read_weights(source)
+    kept = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+        if not only_convolutions or name.startswith("conv")
+    }
+    save_weights(path, kept, metadata)
+
+
+__all__ = ["TrainOptions", "Trainer", "evaluate", "export_half", "learning_curve"]
