@@ -1,0 +1,55 @@
+"""How one unit is spelled, everywhere: in URLs, on the command line, in files and in logs."""
+
+import re
+from dataclasses import dataclass, replace
+
+from deconvnet.errors import AddressError
+
+_UNIT = re.compile(r"(?P<layer>[^\s@]+):(?P<channel>\d+)(?:@(?P<y>\d+),(?P<x>\d+))?")
+
+
+@dataclass(frozen=True, order=True)
+class Unit:
+    """A channel of a layer, at one position of its map or wherever it is strongest.
+
+    Attributes:
+        layer: a landmark ("conv3") or a call site ("layer1.0.relu:2").
+        channel: from 0.
+        y, x: position in the layer's map, from 0; both or neither.
+    """
+
+    layer: str
+    channel: int
+    y: int | None = None
+    x: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.y is None) != (self.x is None):
+            raise AddressError(f"Unit '{self.layer}:{self.channel}' has one coordinate; give y and x.")
+
+    @classmethod
+    def parse(cls, text: "str | Unit") -> "Unit":
+        """The unit that `text` spells, "conv3:117" or "conv3:117@12,30".
+
+        Raises:
+            AddressError: the text is no unit.
+        """
+        if isinstance(text, Unit):
+            return text
+        match = _UNIT.fullmatch(text.strip()) if isinstance(text, str) else None
+        if match is None:
+            raise AddressError(
+                f"'{text}' is not a unit; expected layer:channel or layer:channel@y,x, "
+                "such as conv3:117 or conv3:117@12,30."
+            )
+        y, x = match["y"], match["x"]
+        position = (None, None) if y is None or x is None else (int(y), int(x))
+        return cls(match["layer"], int(match["channel"]), *position)
+
+    def at(self, y: int, x: int) -> "Unit":
+        """The same channel at a given position."""
+        return replace(self, y=y, x=x)
+
+    def __str__(self) -> str:
+        where = "" if self.y is None else f"@{self.y},{self.x}"
+        return f"{self.layer}:{self.channel}{where}"

@@ -1,0 +1,136 @@
+"""Running the graph upwards: logits, the maps of asked layers, or a record to project from."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deconvnet.errors import InputError
+from deconvnet.graph import INPUT
+from deconvnet.network import Network
+from deconvnet.ops.base import Way
+
+
+def check_input(net: Network, x: Tensor) -> Tensor:
+    """The batch on the network's device, in its precision and the layout that suits it.
+
+    Args:
+        x: [n, c, h, w], or [c, h, w] for one image.
+
+    Raises:
+        InputError: another shape, or NaN or infinity among the values.
+    """
+    if not isinstance(x, Tensor):
+        raise InputError(f"The input is a {type(x).__name__}, expected a tensor [n, c, h, w].")
+    if x.dim() == 3:  # noqa: PLR2004 - c, h, w
+        x = x.unsqueeze(0)
+    if tuple(x.shape[1:]) != tuple(net.input_size) or x.shape[0] == 0:
+        size = ", ".join(map(str, net.input_size))
+        raise InputError(
+            f"The input is {list(x.shape)}, expected [n, {size}] for {net.name}; "
+            "net.preprocess(image) gives it."
+        )
+    x = x.detach().to(net.device, net.dtype)
+    if not torch.isfinite(x).all():
+        raise InputError("The input holds NaN or infinity; preprocess the image again.")
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+
+
+def _needed(net: Network, places: Sequence[int]) -> list[int]:
+    """The nodes that the given ones depend on, in order, the input left out."""
+    wanted = set(places)
+    for place in range(max(places), INPUT, -1):
+        if place in wanted:
+            wanted.update(net.nodes[place].inputs)
+    return sorted(wanted - {INPUT})
+
+
+@dataclass(frozen=True)
+class Record:
+    """A forward pass of a batch, with what going down needs.
+
+    Attributes:
+        x: the batch, [n, c, h, w].
+        activations: layer name → its map, [n, c, h, w] or [n, features].
+        kept: node → switches (uint8) or gates, on the map of its output; batch 1 where constant.
+        way: the rule that the record serves.
+    """
+
+    x: Tensor
+    activations: dict[str, Tensor]
+    kept: dict[int, Tensor]
+    way: Way
+
+
+def _walk(
+    net: Network, x: Tensor, places: Sequence[int], way: Way | None
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    x = check_input(net, x)
+    order = _needed(net, places)
+    uses = Counter(below for place in order for below in net.nodes[place].inputs)
+    values: dict[int, Tensor] = {INPUT: x}
+    kept: dict[int, Tensor] = {}
+    asked = set(places)
+    for place in order:
+        node = net.nodes[place]
+        assert node.op is not None
+        inputs = [values[below] for below in node.inputs]
+        if way is None:
+            values[place] = node.op.forward(*inputs)
+        else:
+            values[place], saved = node.op.record(way, *inputs)
+            if saved is not None:
+                kept[place] = saved
+        for below in node.inputs:
+            uses[below] -= 1
+            if uses[below] == 0 and below not in asked:
+                values.pop(below, None)
+    return values, kept
+
+
+@torch.no_grad()
+def run(net: Network, x: Tensor) -> Tensor:
+    """The network's output for a batch: [n, 3, h, w] → [n, classes]."""
+    last = len(net.nodes) - 1
+    return _walk(net, x, [last], None)[0][last]
+
+
+@torch.no_grad()
+def capture(net: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """The maps of the asked layers in one pass, which stops at the deepest.
+
+    Args:
+        x: [n, c, h, w].
+        layers: landmarks or call sites.
+
+    Returns:
+        layer → [n, c, h, w] or [n, features].
+
+    Raises:
+        AddressError: no such layer. InputError: another shape, or NaN.
+    """
+    places = {layer: net.find(layer) for layer in layers}
+    values, _ = _walk(net, x, list(places.values()), None)
+    return {layer: values[place] for layer, place in places.items()}
+
+
+@torch.no_grad()
+def record(
+    net: Network, x: Tensor, layers: Sequence[str], rule: str = "deconv", lrn: str = "identity"
+) -> Record:
+    """A pass up to the deepest asked layer that keeps switches, and gates where the rule asks.
+
+    Args:
+        x: [n, c, h, w].
+        rule: "deconv", "guided" or "gradient".
+        lrn: "identity" or "gradient"; see `Way`.
+    """
+    way = Way(rule, lrn)  # type: ignore[arg-type]  # Way checks both
+    places = {layer: net.find(layer) for layer in layers}
+    values, kept = _walk(net, x, list(places.values()), way)
+    activations = {layer: values[place] for layer, place in places.items()}
+    return Record(check_input(net, x), activations, kept, way)

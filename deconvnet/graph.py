@@ -1,0 +1,309 @@
+"""From an nn.Module to a graph of our own, through torch.fx; the only file that knows fx.
+
+There is one node per call site, so functional, in-place, shared and reused ReLUs and pools are all
+seen. The caller's module is not changed: the graph works on a copy of its structure, in eval mode,
+that shares its parameters. Before a graph is handed out, it is run beside the module on the same
+input and must give the same output.
+
+Call sites are named after the module ("features.0"); its second call is "features.0:2"; a function
+is named after the module around it ("inception4e.branch1.relu", "layer1.0.add").
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+import deconvnet.ops as table
+from deconvnet.errors import GraphError, UnknownOpError, nearest
+from deconvnet.ops.base import Op
+
+INPUT = 0  # the place of the input among the nodes
+_BATCH = 2  # of the trial run: a batch dimension is told from a literal 1
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One call site.
+
+    Attributes:
+        name: see the module's docstring.
+        op: None for the input.
+        inputs: places of the nodes it reads.
+        shape: of one image's output, (c, h, w) or (features,).
+    """
+
+    name: str
+    op: Op | None
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Ref:
+    """A graph value during tracing: its node and its shape with the trial batch."""
+
+    node: int
+    shape: torch.Size
+
+
+class _Builder:
+    """Walks an fx graph once, running each op on a trial batch to learn the shapes."""
+
+    def __init__(self, module: nn.Module, trial: Tensor) -> None:
+        self.module = module
+        self.nodes = [Node("input", None, (), tuple(trial.shape[1:]))]
+        self.values: dict[fx.Node, Any] = {}
+        self.trial = trial
+        self.names: Counter[str] = Counter()
+        self.storage: dict[int, int] = {INPUT: INPUT}  # node → node that owns its memory
+        self.latest: dict[int, int] = {}  # mutated node → node that holds its value now
+        self.results: dict[int, Tensor] = {INPUT: trial}
+        self.output: _Ref | None = None
+
+    def build(self, graph: fx.Graph) -> None:
+        for node in graph.nodes:
+            try:
+                self._visit(node)
+            except UnknownOpError as error:
+                raise UnknownOpError(
+                    f"At '{self._label(node)}': {error}"
+                ) from error
+
+    def _visit(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            if any(isinstance(value, _Ref) for value in self.values.values()):
+                if not node.args:
+                    raise GraphError(f"The module takes a second input '{node.name}'; expected one.")
+                self.values[node] = node.args[0]
+                return
+            self.values[node] = _Ref(INPUT, self.trial.shape)
+        elif node.op == "get_attr":
+            self.values[node] = _attribute(self.module, str(node.target))
+        elif node.op == "output":
+            result = self._look_up(node.args[0])
+            if not isinstance(result, _Ref):
+                raise GraphError(
+                    f"The module returns a {type(result).__name__}, expected one tensor. "
+                    "Wrap it in a module that returns its logits."
+                )
+            self.output = result
+        else:
+            self.values[node] = self._call(node)
+
+    def _look_up(self, argument: Any) -> Any:
+        def resolve(node: fx.Node) -> Any:
+            value = self.values[node]
+            if isinstance(value, _Ref) and value.node in self.latest:
+                return self.latest_ref(value)
+            return value
+
+        return fx.node.map_arg(argument, resolve)
+
+    def latest_ref(self, ref: _Ref) -> _Ref:
+        """The value that a tensor has after in-place operations on it or on what it shares."""
+        place = ref.node
+        while place in self.latest:
+            place = self.latest[place]
+        shape = torch.Size((ref.shape[0], *self.nodes[place].shape))
+        if shape != ref.shape:
+            raise GraphError(
+                f"'{self.nodes[ref.node].name}' is a view of a tensor that an in-place operation "
+                "changes later. Use the out-of-place operation."
+            )
+        return _Ref(place, shape)
+
+    def _call(self, node: fx.Node) -> Any:
+        args = self._look_up(node.args)
+        kwargs = self._look_up(dict(node.kwargs))
+        refs = [a for a in _flatten((args, kwargs)) if isinstance(a, _Ref)]
+        if not refs:
+            return self._fold(node, args, kwargs)
+        shape_only = self._shape_query(node, args)
+        if shape_only is not None:
+            return shape_only
+        key: Any = node.target
+        if node.op == "call_module":
+            called = self.module.get_submodule(str(node.target))
+            key = type(called)
+            args = (called, *args)
+        builder = table.builder_for(key)
+        if builder is None:
+            raise UnknownOpError(self._unknown(key))
+        try:
+            op, inputs = builder(*args, **kwargs)
+        except TypeError as error:
+            raise UnknownOpError(f"this call is unknown to the op table: {error}.") from error
+        ref = self._add(self._label(node), op, inputs)
+        self._alias(node, ref, inputs, args, kwargs)
+        return ref
+
+    def _unknown(self, key: Any) -> str:
+        name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+        return (
+            f"operation '{name}' is not in the op table; {nearest(name, table.known())}. "
+            "Replace it, or give it an op with deconvnet.ops.register."
+        )
+
+    def _add(self, label: str, op: Op, inputs: list[Any]) -> _Ref:
+        value = op.forward(*(self.results[ref.node] for ref in inputs))
+        if value.shape[0] != _BATCH:
+            raise GraphError(f"'{label}' changes the batch dimension; images must stay apart.")
+        self.names[label] += 1
+        name = label if self.names[label] == 1 else f"{label}:{self.names[label]}"
+        places = tuple(ref.node for ref in inputs)
+        self.nodes.append(Node(name, op, places, tuple(value.shape[1:])))
+        place = len(self.nodes) - 1
+        self.storage[place] = place
+        self.results[place] = value
+        return _Ref(place, value.shape)
+
+    def _alias(self, node: fx.Node, ref: _Ref, inputs: list[Any], args: Any, kwargs: Any) -> None:
+        """Note which values share memory, and which one an in-place call replaces."""
+        source = inputs[0].node
+        if ref.node and self.nodes[ref.node].op is not None:
+            kind = type(self.nodes[ref.node].op).__name__
+            if kind in ("Identity", "Reshape") and str(node.target) not in ("clone", "contiguous"):
+                self.storage[ref.node] = self.storage[source]
+        if self._in_place(node, args, kwargs):
+            owner = self.storage[source]
+            for place, root in list(self.storage.items()):
+                if root == owner and place != ref.node and place not in self.latest:
+                    self.latest[place] = ref.node
+            self.storage[ref.node] = ref.node
+
+    def _in_place(self, node: fx.Node, args: Any, kwargs: Any) -> bool:
+        if node.op == "call_module":
+            return bool(getattr(args[0], "inplace", False)) and not isinstance(
+                args[0], nn.Dropout | nn.Dropout2d | nn.AlphaDropout | nn.FeatureAlphaDropout
+            )
+        name = str(getattr(node.target, "__name__", node.target))
+        if "dropout" in name:
+            return False
+        return bool(kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")) or (
+            name in ("relu", "relu6") and len(args) > 1 and args[1] is True
+        ) or name in ("iadd", "isub", "imul", "itruediv")  # fmt: skip
+
+    def _shape_query(self, node: fx.Node, args: Any) -> Any:
+        first = args[0] if args else None
+        if not isinstance(first, _Ref):
+            return None
+        name = str(getattr(node.target, "__name__", node.target))
+        if name == "size":
+            return first.shape[args[1]] if len(args) > 1 else first.shape
+        if name in ("dim", "ndimension"):
+            return len(first.shape)
+        if name == "getattr" and args[1] in ("shape", "device", "dtype", "ndim"):
+            if args[1] == "ndim":
+                return len(first.shape)
+            return first.shape if args[1] == "shape" else getattr(self.trial, args[1])
+        return None
+
+    def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """A call that does not depend on the image is made once, here."""
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if node.op == "call_module":
+            return self.module.get_submodule(str(node.target))(*args, **kwargs)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def _label(self, node: fx.Node) -> str:
+        if node.op == "call_module":
+            return str(node.target)
+        name = str(getattr(node.target, "__name__", node.target)).strip("_")
+        if name == "fn":  # torch's max_pool2d hides behind a dispatcher of this name
+            name = node.name.rsplit("_", 1)[0] if node.name[-1].isdigit() else node.name
+            name = "max_pool2d" if name.startswith("max_pool2d") else name
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        around = stack[-1][0] if stack else ""
+        return f"{around}.{name}" if around else name
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        for item in value:
+            yield from _flatten(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _flatten(item)
+    else:
+        yield value
+
+
+def _attribute(module: nn.Module, path: str) -> Any:
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _eval_copy(module: nn.Module) -> nn.Module:
+    """The same structure in eval mode, sharing parameters and buffers with the caller's module."""
+    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    copied = copy.deepcopy(module, memo=dict(shared))
+    for part in copied.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+        part._backward_hooks.clear()
+    return copied.eval()
+
+
+def _trace(module: nn.Module) -> fx.Graph:
+    try:
+        return fx.Tracer().trace(module)
+    except Exception as error:
+        raise GraphError(
+            f"{type(module).__name__} cannot be traced: {str(error).splitlines()[0]}. "
+            "Control flow that depends on the image's values must be taken out of forward."
+        ) from error
+
+
+def _verify(module: nn.Module, trial: Tensor, ours: Tensor) -> None:
+    theirs = module(trial.clone())
+    scale = float(theirs.abs().max()) or 1.0
+    tolerance = 1e-9 if trial.dtype == torch.float64 else 1e-3
+    if theirs.shape != ours.shape or float((theirs - ours).abs().max()) > tolerance * scale:
+        raise GraphError(
+            f"The graph of {type(module).__name__} does not reproduce its output. An in-place "
+            "operation on a tensor that is used again is the usual cause; use its out-of-place form."
+        )
+
+
+@torch.no_grad()
+def build(module: nn.Module, input_size: tuple[int, int, int]) -> tuple[nn.Module, tuple[Node, ...]]:
+    """(eval copy of the module, its nodes in order of execution; the input first, the output last).
+
+    Raises:
+        GraphError: it cannot be traced, or the graph does not reproduce it.
+        UnknownOpError: an operation is not in the op table.
+    """
+    copied = _eval_copy(module)
+    like = next(copied.parameters(), torch.empty(0))
+    generator = torch.Generator().manual_seed(0)
+    trial = torch.randn(_BATCH, *input_size, generator=generator).to(like)
+    builder = _Builder(copied, trial)
+    builder.build(_trace(copied))
+    output = builder.output
+    assert output is not None
+    final = builder.latest_ref(output).node if output.node in builder.latest else output.node
+    _verify(copied, trial, builder.results[final])
+    return copied, _prune(builder.nodes, final)
+
+
+def _prune(nodes: Sequence[Node], final: int) -> tuple[Node, ...]:
+    """Only what the output depends on, the output last."""
+    needed = {INPUT, final}
+    for place in range(final, 0, -1):
+        if place in needed:
+            needed.update(nodes[place].inputs)
+    kept = [place for place in range(len(nodes)) if place in needed]
+    new = {old: rank for rank, old in enumerate(kept)}
+    return tuple(
+        Node(nodes[p].name, nodes[p].op, tuple(new[i] for i in nodes[p].inputs), nodes[p].shape)
+        for p in kept
+    )

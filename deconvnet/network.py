@@ -1,0 +1,244 @@
+"""A traced network with its landmarks: what `load` and `trace` give, and everything else takes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deconvnet.errors import AddressError, GraphError, nearest
+from deconvnet import fingerprint, zoo
+from deconvnet.graph import build
+from deconvnet.preprocess import Preprocess
+from deconvnet.receptive import reach
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What users see of a node; receptive field and jump in pixels, (y, x) alike unless unequal."""
+
+    name: str
+    node: str
+    kind: str
+    shape: tuple[int, ...]
+    receptive_field: int
+    jump: int
+    landmark: bool
+
+
+class LayerTable(Mapping[str, Layer]):
+    """Landmarks first, then every call site, by name."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = {layer.name: layer for layer in reversed(layers)}
+        self._order = list(dict.fromkeys(layer.name for layer in layers))
+
+    def __getitem__(self, name: str) -> Layer:
+        try:
+            return self._layers[name]
+        except KeyError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __repr__(self) -> str:
+        rows = [
+            f"{layer.name:28} {layer.kind:28} {'×'.join(map(str, layer.shape)):>12} "
+            f"field {layer.receptive_field:>4} jump {layer.jump:>3}"
+            for layer in self.values()
+        ]
+        return "\n".join(rows)
+
+
+class Network:
+    """A traced network: what `load` and `trace` give, and everything else takes.
+
+    Attributes:
+        nodes: call sites in order of execution, the input first.
+        landmarks: "conv1" … to the names of nodes.
+        module: an eval copy that shares the caller's parameters.
+        weights: what was asked for: "DEFAULT", a path, or None for random ones.
+    """
+
+    def __init__(  # noqa: PLR0913 - a record of what is known
+        self,
+        module: nn.Module,
+        input_size: tuple[int, int, int],
+        landmarks: Mapping[str, str] | None = None,
+        preprocess: Preprocess | None = None,
+        classes: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        name: str | None = None,
+        spec: Any = None,
+        weights: str | None = None,
+    ) -> None:
+        if len(input_size) != 3 or min(input_size) < 1:  # noqa: PLR2004 - c, h, w
+            raise GraphError(f"input_size is {input_size}, expected (channels, height, width).")
+        self.input_size = input_size
+        self.name = name or type(module).__name__
+        self.module, self.nodes = build(module, input_size)
+        self.preprocess = preprocess or Preprocess((input_size[1], input_size[2]))
+        self.classes = tuple(classes) if classes is not None else None
+        self.labels = tuple(labels) if labels is not None else None
+        self.spec, self.weights = spec, weights
+        self.place = {node.name: rank for rank, node in enumerate(self.nodes)}
+        self.landmarks = dict(landmarks) if landmarks else self._stages()
+        for landmark, node in self.landmarks.items():
+            if node not in self.place:
+                raise AddressError(
+                    f"Landmark '{landmark}' is '{node}', which is not a call site of {self.name}; "
+                    f"{nearest(node, self.place)}."
+                )
+        self.cache: dict[Any, Any] = {}  # plans derived from the graph, never results
+
+    def _stages(self) -> dict[str, str]:
+        """Landmarks for a network that names none: the last ReLU at each size of the map.
+
+        Of more than five the last five; of fewer, ReLUs evenly spread over the depth.
+        """
+        found = [
+            node for node in self.nodes[1:]
+            if node.op is not None and node.op.kind == "ReLU" and len(node.shape) == 3  # noqa: PLR2004
+        ]  # fmt: skip
+        last = list({node.shape[1:]: node.name for node in found}.values())[-5:]
+        if len(last) < 5 <= len(found) or len(last) < len(found) <= 5:  # noqa: PLR2004 - five stages
+            count = min(5, len(found))
+            picks = sorted({round((i + 1) * len(found) / count) - 1 for i in range(count)})
+            last = [found[i].name for i in picks]
+        return {f"conv{i + 1}": name for i, name in enumerate(last)}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.module.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the parameters are."""
+        return next(self.module.parameters(), torch.empty(0)).dtype
+
+    @property
+    def layers(self) -> LayerTable:
+        """Landmarks and all layers: name, shape, receptive field, jump."""
+        if "layers" not in self.cache:
+            self.cache["layers"] = _layer_table(self)
+        table_: LayerTable = self.cache["layers"]
+        return table_
+
+    @property
+    def fingerprint(self) -> str:
+        """Content key of weights, architecture and preprocessing: hex, 64 characters."""
+        if "fingerprint" not in self.cache:
+            self.cache["fingerprint"] = _fingerprint(self)
+        return str(self.cache["fingerprint"])
+
+    def find(self, layer: str) -> int:
+        """The place of a landmark or call site among the nodes.
+
+        Raises:
+            AddressError: with the nearest names.
+        """
+        name = self.landmarks.get(layer, layer)
+        if name not in self.place or name == "input":
+            known = [*self.landmarks, *(n for n in self.place if n != "input")]
+            raise AddressError(f"Layer '{layer}' is not in {self.name}; {nearest(layer, known)}.")
+        return self.place[name]
+
+    def layer(self, name: str) -> Layer:
+        """One row of `layers`. Raises AddressError with the nearest names."""
+        self.find(name)
+        return self.layers[name]
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.input_size))
+        return f"<Network {self.name} {size}: {len(self.nodes) - 1} layers, {len(self.landmarks)} landmarks>"
+
+
+def _layer_table(net: Network) -> LayerTable:
+    called = {node: landmark for landmark, node in net.landmarks.items()}
+    rows = []
+    for name in (*net.landmarks.values(), *(node.name for node in net.nodes[1:])):
+        place = net.place[name]
+        node = net.nodes[place]
+        assert node.op is not None
+        field, jump = reach(net.nodes, place)
+        rows.append(Layer(name, name, node.op.kind, node.shape, field, jump, name in called))
+    names = [*net.landmarks, *(row.name for row in rows[len(net.landmarks) :])]
+    return LayerTable([replace(row, name=name) for row, name in zip(rows, names, strict=True)])
+
+
+def _fingerprint(net: Network) -> str:
+    state = {name: t.detach().cpu().float().numpy() for name, t in net.module.state_dict().items()}
+    shape = [(n.name, n.op.kind if n.op else "input", n.inputs, n.shape) for n in net.nodes]
+    return fingerprint.of([fingerprint.of_arrays(state), shape, asdict(net.preprocess)])
+
+
+def trace(
+    module: nn.Module,
+    input_size: tuple[int, int, int] = (3, 224, 224),
+    landmarks: Mapping[str, str] | None = None,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+) -> Network:
+    """A `Network` from any nn.Module that takes one image tensor and returns one tensor.
+
+    Args:
+        module: it is not changed; its parameters are shared. Treated as in eval mode.
+        input_size: (channels, height, width).
+        landmarks: names for call sites, {"conv1": "features.1", …}; None: the last ReLU at each
+            size of the map.
+        preprocess: None: values in [0, 1] at the input's size.
+
+    Raises:
+        GraphError: it cannot be traced, or the graph does not reproduce it.
+        UnknownOpError: an operation is not in the op table.
+    """
+    return Network(module, input_size, landmarks, preprocess, classes, name=name)
+
+
+def load(
+    name: str, weights: str | Path | None = "DEFAULT", device: str | torch.device | None = None
+) -> Network:
+    """A network of the zoo, or of a user's own file.
+
+    Args:
+        name: "zfnet64", "vgg16", … or "path/to/net.py:build".
+        weights: "DEFAULT" (shipped, else torchvision's download), a name of torchvision's, a path
+            to .safetensors or .pth, or None for random ones. A file of one's own has no DEFAULT:
+            it keeps what `build` gave it.
+        device: None: CUDA, MPS or CPU, the first that is there.
+
+    Raises:
+        ModelError: no such network.
+        WeightsError: weights missing, unreadable or of another architecture.
+    """
+    spec = zoo.find(str(name))
+    own = spec.fetch is None and zoo.shipped(spec.name) is None
+    asked = None if own and weights == "DEFAULT" and ".py" in str(name) else weights
+    loaded = zoo.materialise(spec, asked)
+    module = loaded.module.to(device if device is not None else best_device())
+    return Network(
+        module,
+        spec.input_size,
+        spec.landmarks or None,
+        spec.preprocess,
+        loaded.classes,
+        loaded.labels,
+        name=spec.name,
+        spec=spec,
+        weights=None if asked is None else str(asked),
+    )
+
+
+def best_device() -> torch.device:
+    """CUDA, MPS or CPU, the first that is there."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

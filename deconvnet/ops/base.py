@@ -1,0 +1,120 @@
+"""What every operation of the table knows: its window, its forward, what it keeps, its adjoint.
+
+Going up an op sees whole maps, [n, c, h, w] or [n, features]. Going down it sees patches: `descend`
+takes the part of the reconstruction that lies on a region of its output and returns the part on
+the region of each input that the window pulls, padding included; whoever calls it crops. An op
+without a window (`window is None`) sees everything, and gets and gives whole maps.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+
+from deconvnet.errors import ParameterError
+from deconvnet.region import Window
+
+Rule = Literal["deconv", "guided", "gradient"]
+RULES: tuple[Rule, ...] = ("deconv", "guided", "gradient")
+Norm = Literal["identity", "gradient"]
+
+POINT = Window()
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to go down: the rectifier at each ReLU, and what contrast normalisation becomes.
+
+    Attributes:
+        rule: "deconv" rectifies the reconstruction (ZF, section 2.1), "gradient" gates it by the
+            sign of the forward pass, "guided" does both.
+        lrn: "identity" passes local response normalisation by (ZF); "gradient" applies its adjoint.
+    """
+
+    rule: Rule = "deconv"
+    lrn: Norm = "identity"
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ParameterError(f"rule is '{self.rule}', expected one of {', '.join(RULES)}.")
+        if self.lrn not in ("identity", "gradient"):
+            raise ParameterError(f"lrn is '{self.lrn}', expected identity or gradient.")
+
+
+class Op(ABC):
+    """One operation of the graph.
+
+    Attributes:
+        kind: the field's name for it, shown to users.
+        window: what an output sees of each input; None: everything.
+        pad_value: what lies beyond the border for this op's window.
+    """
+
+    kind: ClassVar[str]
+    window: Window | None = POINT
+    pad_value: float = 0.0
+
+    @abstractmethod
+    def forward(self, *xs: Tensor) -> Tensor:
+        """Whole maps up."""
+
+    def forward_patch(self, *xs: Tensor) -> Tensor:
+        """Patches up: each input holds just what the window pulls, border padding included."""
+        return self.forward(*xs)
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`forward`, and what `descend` needs of it (on the output's map, batch 1 if constant)."""
+        del way
+        return self.forward(*xs), None
+
+    @abstractmethod
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        """Patches down: one for each input, each of the size that the window pulls."""
+
+    @property
+    def gated_border(self) -> Any:
+        """What `kept` is beyond the border of the map."""
+        return 0
+
+
+Builder = Callable[..., tuple[Op, list[Any]]]
+
+_TABLE: dict[Any, Builder] = {}
+
+
+def register(*keys: Any) -> Callable[[Builder], Builder]:
+    """Enter a builder under module types, functions or method names.
+
+    A builder takes what the call site gives (for a module: the module and its inputs; else the
+    call's own arguments) and returns the op with the values it reads, in order.
+    """
+
+    def enter(builder: Builder) -> Builder:
+        for key in keys:
+            if key in _TABLE:
+                raise ValueError(f"{key} is in the op table already.")
+            _TABLE[key] = builder
+        return builder
+
+    return enter
+
+
+def builder_for(key: Any) -> Builder | None:
+    """The builder of a module type, function or method name; None if the table has none."""
+    return _TABLE.get(key)
+
+
+def known() -> list[str]:
+    """What the op table knows, as users write it."""
+    return sorted({key if isinstance(key, str) else key.__name__ for key in _TABLE})
+
+
+def pair(value: int | tuple[int, ...] | list[int]) -> tuple[int, int]:
+    """torch's "int or pair" as a pair."""
+    if isinstance(value, int):
+        return (value, value)
+    values = tuple(int(v) for v in value)
+    return cast(tuple[int, int], values * 2 if len(values) == 1 else values)

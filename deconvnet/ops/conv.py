@@ -1,0 +1,84 @@
+"""Convolution: up by its kernel, down by the transposed, flipped one, without its bias."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvnet.errors import UnknownOpError
+from deconvnet.ops.base import Op, Way, pair, register
+from deconvnet.region import Window
+
+
+class Conv(Op):
+    """2-D convolution with zero padding, any stride, dilation and groups."""
+
+    kind = "convolution"
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> None:
+        self.weight, self.bias, self.groups = weight, bias, groups
+        self.window: Window = window
+
+    def _apply(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
+        w = self.window
+        return F.conv2d(x, self.weight, self.bias, w.stride, padding, w.dilation, self.groups)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self._apply(xs[0], self.window.padding)
+
+    def forward_patch(self, *xs: Tensor) -> Tensor:
+        return self._apply(xs[0], (0, 0))
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        w = self.window
+        return [
+            F.conv_transpose2d(
+                g, self.weight, None, w.stride, 0, 0, self.groups, w.dilation
+            )
+        ]  # fmt: skip
+
+
+def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    if any(t % 2 for t in total):
+        raise UnknownOpError(
+            f"A convolution with padding='same' and kernel {kernel} pads unevenly; "
+            "use an odd kernel or pad explicitly."
+        )
+    return (total[0] // 2, total[1] // 2)
+
+
+@register(torch.conv2d, F.conv2d) if torch.conv2d is not F.conv2d else register(torch.conv2d)
+def conv2d(
+    input: Any,  # noqa: A002 - torch's own argument name
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Op, list[Any]]:
+    """torch.nn.functional.conv2d with a constant kernel."""
+    if not isinstance(weight, Tensor):
+        raise UnknownOpError("A convolution whose kernel is computed from the input is unknown.")
+    kernel = (weight.shape[2], weight.shape[3])
+    dilation = pair(dilation)
+    if padding == "same":
+        padding = _same_padding(kernel, dilation)
+    padding = (0, 0) if padding == "valid" else pair(padding)
+    window = Window(kernel, pair(stride), padding, dilation)
+    return Conv(weight.detach(), None if bias is None else bias.detach(), window, groups), [input]
+
+
+@register(nn.Conv2d)
+def conv_module(module: nn.Conv2d, x: Any) -> tuple[Op, list[Any]]:
+    """nn.Conv2d."""
+    if module.padding_mode != "zeros":
+        raise UnknownOpError(
+            f"A convolution with padding_mode='{module.padding_mode}' is unknown; expected 'zeros'. "
+            "Pad with zeros instead."
+        )
+    return conv2d(
+        x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+    )

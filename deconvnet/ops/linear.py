@@ -1,0 +1,98 @@
+"""Fully connected layers go down by the transpose; the heads above them do not go down."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvnet.errors import ProjectionError, UnknownOpError
+from deconvnet.ops.base import Op, Way, register
+
+
+class Linear(Op):
+    """y = x Wᵀ + b on [n, features]."""
+
+    kind = "fully connected"
+    window = None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return F.linear(xs[0], self.weight, self.bias)
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        return [g @ self.weight]
+
+
+class Head(Op):
+    """A monotone last step, such as softmax: it goes up, and nothing is projected through it."""
+
+    kind = "head"
+    window = None
+
+    def __init__(self, name: str, function: Any) -> None:
+        self.name, self._function = name, function
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        y: Tensor = self._function(xs[0])
+        return y
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        raise ProjectionError(
+            f"A {self.name} has no deconvnet rule. Project from the layer before it."
+        )
+
+
+@register(F.linear)
+def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> tuple[Op, list[Any]]:  # noqa: A002
+    """torch.nn.functional.linear on [n, features]."""
+    if len(input.shape) != 2:  # noqa: PLR2004 - n, features
+        raise UnknownOpError(
+            f"A fully connected layer on {list(input.shape[1:])} is unknown; flatten first."
+        )
+    return Linear(weight.detach(), None if bias is None else bias.detach()), [input]
+
+
+@register(nn.Linear)
+def linear_module(module: nn.Linear, x: Any) -> tuple[Op, list[Any]]:
+    """nn.Linear."""
+    return linear(x, module.weight, module.bias)
+
+
+def _over_classes(x: Any, dim: int | None) -> None:
+    if dim not in (1, -1, None) or len(x.shape) != 2:  # noqa: PLR2004 - n, classes
+        raise UnknownOpError("A softmax that is not over the classes of [n, classes] is unknown.")
+
+
+@register(F.softmax, torch.softmax, "softmax")
+def softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+    """torch.softmax over the classes."""
+    _over_classes(input, dim)
+    return Head("softmax", lambda x: x.softmax(1)), [input]
+
+
+@register(F.log_softmax, torch.log_softmax, "log_softmax")
+def log_softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+    """torch.log_softmax over the classes."""
+    _over_classes(input, dim)
+    return Head("log-softmax", lambda x: x.log_softmax(1)), [input]
+
+
+@register(nn.Softmax, nn.LogSoftmax)
+def softmax_module(module: nn.Softmax | nn.LogSoftmax, x: Any) -> tuple[Op, list[Any]]:
+    """nn.Softmax and nn.LogSoftmax."""
+    return softmax(x, module.dim) if isinstance(module, nn.Softmax) else log_softmax(x, module.dim)
+
+
+@register(F.sigmoid, torch.sigmoid, "sigmoid")
+def sigmoid(input: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+    """torch.sigmoid as a head."""
+    return Head("sigmoid", torch.sigmoid), [input]
+
+
+@register(nn.Sigmoid)
+def sigmoid_module(module: nn.Sigmoid, x: Any) -> tuple[Op, list[Any]]:
+    """nn.Sigmoid as a head."""
+    return sigmoid(x)

@@ -1,0 +1,130 @@
+"""Normalisation: batch norm goes down by its scale, contrast normalisation is passed by (ZF)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deconvnet.errors import UnknownOpError
+from deconvnet.ops.base import Op, Way, register
+
+
+class BatchNorm(Op):
+    """Batch normalisation with its running statistics: y = x · scale + shift, per channel."""
+
+    kind = "batch normalisation"
+
+    def __init__(
+        self, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> None:
+        scale = (variance + eps).rsqrt()
+        if weight is not None:
+            scale = scale * weight.detach()
+        shift = -mean * scale
+        if bias is not None:
+            shift = shift + bias.detach()
+        self.scale, self.shift = scale.detach(), shift.detach()
+
+    def _per_channel(self, values: Tensor, x: Tensor) -> Tensor:
+        return values.view(-1, *(1,) * (x.dim() - 2))
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        scale, shift = (self._per_channel(v, xs[0]) for v in (self.scale, self.shift))
+        return torch.addcmul(shift, xs[0], scale)
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        return [g * self._per_channel(self.scale, g)]
+
+
+class LocalResponseNorm(Op):
+    """y = x · (k + α/n · Σ x²)^-β over n neighbouring channels (Krizhevsky 2012, section 3.3)."""
+
+    kind = "local response normalisation"
+
+    def __init__(self, size: int, alpha: float, beta: float, k: float) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def _window_sum(self, x: Tensor, before: int) -> Tensor:
+        """Sum over channels [c - before, c - before + size)."""
+        total = x.clone()
+        for offset in range(-before, self.size - before):
+            reach = abs(offset)
+            if offset == 0 or reach >= x.shape[1]:
+                continue
+            if offset > 0:
+                total[:, :-reach] += x[:, reach:]
+            else:
+                total[:, reach:] += x[:, :-reach]
+        return total
+
+    def _denominator(self, x: Tensor) -> Tensor:
+        squares = self._window_sum(x * x, self.size // 2)
+        return squares.mul_(self.alpha / self.size).add_(self.k)
+
+    def _power(self, s: Tensor) -> Tensor:
+        """s^-β; by two square roots for the customary β = 3/4."""
+        if self.beta == 0.75:  # noqa: PLR2004 - the paper's exponent
+            root = s.rsqrt()
+            return root.mul_(root.sqrt())
+        return s.pow(-self.beta)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0] * self._power(self._denominator(xs[0]))
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), xs[0] if way.lrn == "gradient" else None
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        if kept is None:
+            return [g]
+        s = self._denominator(kept)
+        p = self._power(s.clone())
+        seen = self._window_sum(g * kept * p / s, self.size - 1 - self.size // 2)
+        return [g * p - (2 * self.beta * self.alpha / self.size) * kept * seen]
+
+
+@register(F.batch_norm)
+def batch_norm(
+    input: Any,  # noqa: A002 - torch's own argument name
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Op, list[Any]]:
+    """torch.nn.functional.batch_norm with running statistics."""
+    if running_mean is None or running_var is None or training:
+        raise UnknownOpError(
+            "A batch norm without running statistics depends on the rest of the batch; "
+            "use track_running_stats=True."
+        )
+    return BatchNorm(running_mean, running_var, weight, bias, eps), [input]
+
+
+@register(nn.BatchNorm2d, nn.BatchNorm1d)
+def batch_norm_module(module: nn.BatchNorm2d, x: Any) -> tuple[Op, list[Any]]:
+    """nn.BatchNorm2d."""
+    return batch_norm(
+        x, module.running_mean, module.running_var, module.weight, module.bias, eps=module.eps
+    )
+
+
+@register(F.local_response_norm)
+def local_response_norm(
+    input: Any,  # noqa: A002 - torch's own argument name
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> tuple[Op, list[Any]]:
+    """torch.nn.functional.local_response_norm: α is divided by the number of channels."""
+    return LocalResponseNorm(size, alpha, beta, k), [input]
+
+
+@register(nn.LocalResponseNorm)
+def local_response_norm_module(module: nn.LocalResponseNorm, x: Any) -> tuple[Op, list[Any]]:
+    """nn.LocalResponseNorm."""
+    return local_response_norm(x, module.size, module.alpha, module.beta, module.k)

@@ -1,0 +1,72 @@
+"""Switches: where in its window each pooled maximum was, one byte each (ZF, section 2.1).
+
+They are recorded once, on the whole image, and sliced for crops: recomputed on a crop, near-ties
+could flip. Unpooling adds, in a fixed order, so it is the adjoint of pooling and deterministic.
+"""
+
+import torch
+from torch import Tensor
+
+from deconvnet.region import Window
+
+NOWHERE = 255  # the switch of a pooled value that does not exist: beyond the border
+_BYTE_WINDOW = 255  # cells that a byte can tell apart, NOWHERE excluded
+
+
+def inflate(g: Tensor, window: Window) -> Tensor:
+    """Zeros of the size that a patch pulls through a window. [n, c, h, w] → [n, c, h', w']."""
+    (sh, sw), (eh, ew) = window.stride, window.extent
+    n, c, h, w = g.shape
+    return torch.zeros(
+        (n, c, (h - 1) * sh + eh, (w - 1) * sw + ew), dtype=g.dtype, device=g.device
+    )
+
+
+def taps(target: Tensor, window: Window, h: int, w: int) -> list[Tensor]:
+    """For each place in the window, row by row, the view of `target` that it meets."""
+    (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
+    return [
+        target[..., a * dh : a * dh + (h - 1) * sh + 1 : sh, b * dw : b * dw + (w - 1) * sw + 1 : sw]
+        for a in range(kh)
+        for b in range(kw)
+    ]
+
+
+def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
+    """Offsets inside the window from torch's flat indices into the input plane.
+
+    Args:
+        flat: int64 [n, c, h, w].
+        width: columns of the input plane.
+
+    Returns:
+        uint8 [n, c, h, w] (int16 for windows of more than 255 cells).
+    """
+    (_, kw), (sh, sw) = window.kernel, window.stride
+    (ph, pw), (dh, dw) = window.padding, window.dilation
+    h, w = flat.shape[-2:]
+    top = torch.arange(h, device=flat.device).mul_(sh).sub_(ph).view(h, 1)
+    left = torch.arange(w, device=flat.device).mul_(sw).sub_(pw)
+    row = (flat // width).sub_(top)
+    column = (flat % width).sub_(left)
+    if dh > 1:
+        row //= dh
+    if dw > 1:
+        column //= dw
+    small = window.kernel[0] * kw <= _BYTE_WINDOW
+    return row.mul_(kw).add_(column).to(torch.uint8 if small else torch.int16)
+
+
+def unpool(g: Tensor, switches: Tensor, window: Window) -> Tensor:
+    """Each value to where its maximum was, summed where windows overlap.
+
+    Args:
+        g, switches: [n, c, h, w], a patch of the pooled map and its switches.
+
+    Returns:
+        [n, c, h', w'], the patch that the window pulls, padding included.
+    """
+    out = inflate(g, window)
+    for place, tap in enumerate(taps(out, window, g.shape[2], g.shape[3])):
+        tap += g * (switches == place)
+    return out
