@@ -18,6 +18,7 @@ import os
 import stat
 import tarfile
 import tempfile
+import weakref
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -203,10 +204,13 @@ class TarSource(FileSource):
         with tar:
             for name, member in self._wanted(tar):
                 self._at[name] = (member.offset_data, member.size)
-        return path.open("rb")
+        stream = path.open("rb")
+        weakref.finalize(self, stream.close)
+        return stream
 
     def _spooled(self, path: Path) -> IO[bytes]:
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as self
+        weakref.finalize(self, spool.close)
         with tarfile.open(path, "r|*") as tar:
             for name, member in self._wanted(tar):
                 stream = tar.extractfile(member)

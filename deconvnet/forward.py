@@ -40,7 +40,7 @@ def check_input(net: Network, x: Tensor) -> Tensor:
 
 
 
-def _needed(net: Network, places: Sequence[int]) -> list[int]:
+def needed(net: Network, places: Sequence[int]) -> list[int]:
     """The nodes that the given ones depend on, in order, the input left out."""
     wanted = set(places)
     for place in range(max(places), INPUT, -1):
@@ -70,7 +70,7 @@ def _walk(
     net: Network, x: Tensor, places: Sequence[int], way: Way | None
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     x = check_input(net, x)
-    order = _needed(net, places)
+    order = needed(net, places)
     uses = Counter(below for place in order for below in net.nodes[place].inputs)
     values: dict[int, Tensor] = {INPUT: x}
     kept: dict[int, Tensor] = {}

@@ -5,6 +5,12 @@ preprocessed image. A region may reach beyond the map: what lies there is paddin
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = TypeVar("Ints", int, NDArray[np.int64])
 
 
 @dataclass(frozen=True, order=True)
@@ -93,13 +99,14 @@ class Window:
         """The outputs that see any input of a region (a hull: dilation may leave gaps)."""
         if inputs.empty:
             return Region(0, 0, 0, 0)
-        (sh, sw), (ph, pw), (eh, ew) = self.stride, self.padding, self.extent
-        return Region(
-            -((eh - 1 - inputs.y0 - ph) // sh),
-            -((ew - 1 - inputs.x0 - pw) // sw),
-            (inputs.y1 - 1 + ph) // sh + 1,
-            (inputs.x1 - 1 + pw) // sw + 1,
-        )
+        y0, y1 = self.push_axis(0, inputs.y0, inputs.y1)
+        x0, x1 = self.push_axis(1, inputs.x0, inputs.x1)
+        return Region(y0, x0, y1, x1)
+
+    def push_axis(self, axis: int, start: Ints, end: Ints) -> tuple[Ints, Ints]:
+        """`push` along one axis (0: y, 1: x), of integers or of arrays of them."""
+        stride, padding, extent = self.stride[axis], self.padding[axis], self.extent[axis]
+        return -((extent - 1 - start - padding) // stride), (end - 1 + padding) // stride + 1
 
 
 @dataclass(frozen=True)

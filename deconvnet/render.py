@@ -128,11 +128,15 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
 
 
-def over(photograph: Pixels, colours: Pixels, opacity: float = 0.6) -> Pixels:
-    """A colour map laid over a greyed photograph of the same size."""
-    luma = photograph @ np.array([0.299, 0.587, 0.114])
-    mixed = opacity * colours + (1 - opacity) * luma[..., None]
-    return mixed.round().clip(0, 255).astype(np.uint8)
+def over(photograph: Pixels, values: Tensor, limit: float) -> Pixels:
+    """Signed values over a greyed photograph of the same size: the larger, the less shows through.
+
+    [h, w] from -limit to limit, in blue–white–red.
+    """
+    luma = (photograph @ np.array([0.299, 0.587, 0.114]))[..., None]
+    share = (values.detach().abs().float().cpu() / limit).clamp(0, 1).sqrt().numpy()[..., None]
+    mixed = 0.8 * share * diverging(values, limit) + (1 - 0.8 * share) * luma
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
 def save_png(pixels: Pixels) -> bytes:

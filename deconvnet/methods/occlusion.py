@@ -106,7 +106,7 @@ def present(net: Network, x: Tensor, found: OcclusionMap) -> Explanation:
             "positions": as_array(found.positions),
         },
         pictures={
-            "heatmap": render.over(photograph, render.diverging(fall, limit)),
+            "heatmap": render.over(photograph, fall, limit),
             "fall": render.diverging(fall, limit),
             "activity": render.sequential(activity, low, high),
             "label": label_map,

@@ -61,9 +61,24 @@ class Op(ABC):
     def forward(self, *xs: Tensor) -> Tensor:
         """Whole maps up."""
 
-    def forward_patch(self, *xs: Tensor) -> Tensor:
-        """Patches up: each input holds just what the window pulls, border padding included."""
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
+        """Patches up: each input holds just what the window pulls, border padding included.
+
+        Args:
+            constant: the part of `self.constant` that lies on the patches.
+        """
+        del constant
         return self.forward(*xs)
+
+    @property
+    def constant(self) -> Tensor | None:
+        """What varies over the output's map but not with the image, [1, 1, h, w]; None: nothing."""
+        return None
+
+    @property
+    def multiply_adds(self) -> int:
+        """Per position of the output, over all its channels; only products with weights count."""
+        return 0
 
     def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward`, and what `descend` needs of it (on the output's map, batch 1 if constant)."""

@@ -27,8 +27,12 @@ class Conv(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return self._apply(xs[0], self.window.padding)
 
-    def forward_patch(self, *xs: Tensor) -> Tensor:
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
         return self._apply(xs[0], (0, 0))
+
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.numel()
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         w = self.window

@@ -22,6 +22,10 @@ class Linear(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return F.linear(xs[0], self.weight, self.bias)
 
+    @property
+    def multiply_adds(self) -> int:
+        return self.weight.numel()
+
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         return [g @ self.weight]
 

@@ -16,13 +16,13 @@ class Sum(Op):
     kind = "sum"
 
     def __init__(self, signs: list[float], constant: Tensor | float | None) -> None:
-        self.signs, self.constant = signs, constant
+        self.signs, self.offset = signs, constant
 
     def forward(self, *xs: Tensor) -> Tensor:
         total = xs[0] if self.signs[0] == 1 else xs[0] * self.signs[0]
         for x, sign in zip(xs[1:], self.signs[1:], strict=True):
             total = torch.add(total, x, alpha=sign)
-        return total if self.constant is None else total + self.constant
+        return total if self.offset is None else total + self.offset
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         return [g if sign == 1 else g * sign for sign in self.signs]

@@ -31,7 +31,7 @@ class MaxPool(Op):
         w = self.window
         return F.max_pool2d(xs[0], w.kernel, w.stride, w.padding, w.dilation, self.ceil_mode)
 
-    def forward_patch(self, *xs: Tensor) -> Tensor:
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
         w = self.window
         return F.max_pool2d(xs[0], w.kernel, w.stride, 0, w.dilation)
 
@@ -87,6 +87,15 @@ class AveragePool(Op):
 
     def forward(self, *xs: Tensor) -> Tensor:
         return self._average(xs[0])
+
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
+        assert constant is not None
+        w = self.window
+        return F.avg_pool2d(xs[0], w.kernel, w.stride, divisor_override=1) * constant
+
+    @property
+    def constant(self) -> Tensor | None:
+        return self._share
 
     def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.forward(*xs), self._share.to(xs[0])

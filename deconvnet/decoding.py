@@ -1,0 +1,97 @@
+"""Decoding a dataset's images ahead of the network, in threads, always in order."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+
+import torch
+from torch import Tensor
+
+from deconvnet.dataset import Dataset
+from deconvnet.errors import InputError
+from deconvnet.network import Network
+from deconvnet.preprocess import Preprocess
+
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One image as the network sees it, uint8 [3, H, W], or why there is none."""
+
+    pixels: Tensor | None
+    reason: str = ""
+
+    @property
+    def digest(self) -> int:
+        """64 bits that tell this picture from another; 0 where there is none."""
+        if self.pixels is None:
+            return 0
+        return int.from_bytes(hashlib.sha256(self.pixels.numpy().tobytes()).digest()[:8])
+
+
+def load_image(dataset: Dataset, preprocess: Preprocess, image_id: int) -> Loaded:
+    """Read, decode and crop one image; a failure is told, not raised."""
+    try:
+        return Loaded(preprocess.tensor(dataset.image(image_id)))
+    except InputError as error:
+        return Loaded(None, str(error))
+
+
+class Decoder:
+    """Reads images in order, in threads that run ahead of the one who asks."""
+
+    def __init__(
+        self, dataset: Dataset, preprocess: Preprocess, workers: int | None, ahead: int
+    ) -> None:
+        self._dataset, self._preprocess, self._ahead = dataset, preprocess, ahead
+        wanted = min(cpu_count() or 1, _MOST_THREADS) if workers is None else workers
+        self._threads = ThreadPoolExecutor(wanted) if wanted else None
+
+    def __call__(self, ids: Iterable[int], block: int) -> Iterator[list[tuple[int, Loaded]]]:
+        """Lists of `block` (image id, picture) each, the last one shorter."""
+        held: list[tuple[int, Loaded]] = []
+        for item in self._stream(ids):
+            held.append(item)
+            if len(held) == block:
+                yield held
+                held = []
+        if held:
+            yield held
+
+    def _stream(self, ids: Iterable[int]) -> Iterator[tuple[int, Loaded]]:
+        if self._threads is None:
+            for image_id in ids:
+                yield image_id, load_image(self._dataset, self._preprocess, image_id)
+            return
+        waiting: deque[tuple[int, Future[Loaded]]] = deque()
+        try:
+            for image_id in ids:
+                task = self._threads.submit(load_image, self._dataset, self._preprocess, image_id)
+                waiting.append((image_id, task))
+                if len(waiting) > self._ahead:
+                    first, done = waiting.popleft()
+                    yield first, done.result()
+            while waiting:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        finally:
+            for _, task in waiting:
+                task.cancel()
+
+    def close(self) -> None:
+        """Let the threads go."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+
+
+def stack(net: Network, pictures: Sequence[Loaded], size: int) -> Tensor:
+    """A batch of exactly `size` for the network; places without a picture are black."""
+    batch = torch.zeros(size, *net.input_size, dtype=torch.uint8)
+    for place, picture in enumerate(pictures):
+        if picture.pixels is not None:
+            batch[place] = picture.pixels
+    return net.preprocess.normalise(batch.to(net.device))

@@ -1,0 +1,342 @@
+"""Building an index: one forward pass over a dataset, then the pictures of the winners.
+
+Each image goes through the network once, up to the deepest asked layer. Of each map the spatial
+maximum is taken; its position only where the value may enter a unit's top k.
+
+The images pass in fixed blocks that begin at multiples of the block's size; an image that cannot be
+read leaves its place in the block empty, and the last block is filled up. So torch always sees
+the same shapes, and every number is the same bit for bit whatever the batch, the number of decoding
+threads or the places where a build was killed and taken up again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deconvnet import fingerprint, forward
+from deconvnet import index_store as store
+from deconvnet.dataset import Dataset, Skipped, open_dataset
+from deconvnet.decoding import Decoder, Loaded, stack
+from deconvnet.describe import describe
+from deconvnet.errors import DatasetError, IndexError_, ParameterError
+from deconvnet.index import ActivationIndex, open_index
+from deconvnet.network import Network
+from deconvnet.progress import OnProgress, Reporter
+from deconvnet.sprites import Artist, tile_size
+from deconvnet.topk import EMPTY, UNGROUPED, TopK
+from deconvnet.unitstats import UNLABELLED, ChannelStats
+
+_BLOCK_BYTES = 64 * 2**20  # of the largest map of a block
+_MOST_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is built, in integers and names; its key tells whether a checkpoint belongs to it."""
+
+    network: str
+    dataset: str
+    layers: tuple[str, ...]
+    k: int
+    per_group: int | None
+    block: int
+    sprites: bool
+    made_on: str
+
+    @property
+    def key(self) -> str:
+        """The fingerprint of everything that the result depends on."""
+        return fingerprint.of([store.VERSION, asdict(self)])
+
+
+def block_size(net: Network, layers: Sequence[str]) -> int:
+    """Images per block: a power of two that keeps the largest map under 64 MiB, at most 64."""
+    deepest = max(net.find(layer) for layer in layers)
+    largest = max(prod(node.shape) for node in net.nodes[: deepest + 1]) * 4
+    fitting = max(1, min(_MOST_IMAGES, _BLOCK_BYTES // largest))
+    return 1 << (fitting.bit_length() - 1)
+
+
+class Scan:
+    """The first pass: top-k tables and statistics, filled block by block."""
+
+    def __init__(self, net: Network, dataset: Dataset, plan: Plan) -> None:
+        self.net, self.dataset, self.plan = net, dataset, plan
+        channels = {layer: net.layer(layer).shape[0] for layer in plan.layers}
+        labels, groups = dataset.labels, dataset.groups
+        rank = {label: i for i, label in enumerate(labels)}
+        group_rank = {group: i for i, group in enumerate(groups)}
+        self.label_ids = np.array([rank.get(e.label or "", UNLABELLED) for e in dataset.entries])
+        self.group_ids = np.array(
+            [group_rank.get(e.group or "", UNGROUPED) for e in dataset.entries]
+        )
+        self.tops = {
+            layer: TopK(count, plan.k, plan.per_group) for layer, count in channels.items()
+        }
+        self.stats = {layer: ChannelStats(count, len(labels)) for layer, count in channels.items()}
+        self.digests = np.zeros(len(dataset), np.uint64)
+        self.skipped: list[Skipped] = []
+        self.done = 0
+
+    def add(self, block: Sequence[tuple[int, Loaded]]) -> None:
+        """Take in the next block of images."""
+        pictures = [picture for _, picture in block]
+        ids = np.array([image_id for image_id, _ in block])
+        self.digests[ids] = [picture.digest for picture in pictures]
+        good = np.array([picture.pixels is not None for picture in pictures])
+        reasons = [picture.reason for picture in pictures]
+        if good.any():
+            maps = self._forward(pictures)
+            peaks = {layer: peak(m)[: len(block)] for layer, m in maps.items()}
+            for layer, values in peaks.items():
+                finite = np.isfinite(values).all(1)
+                for place in np.flatnonzero(good & ~finite):
+                    reasons[place] = f"its activation in {layer} is NaN or infinite"
+                good &= finite
+            for layer in self.plan.layers:
+                self._count(layer, maps[layer], peaks[layer], ids, good)
+        for place in np.flatnonzero(~good):
+            self.skipped.append(Skipped(self.dataset.entries[ids[place]].path, reasons[place]))
+        self.done = int(ids[-1]) + 1
+
+    def _forward(self, pictures: Sequence[Loaded]) -> dict[str, Tensor]:
+        x = stack(self.net, pictures, self.plan.block)
+        maps = forward.capture(self.net, x, self.plan.layers)
+        return {
+            layer: m if m.dim() == 4 else m[:, :, None, None]  # noqa: PLR2004 - n, c, h, w
+            for layer, m in maps.items()
+        }
+
+    def _count(
+        self,
+        layer: str,
+        maps: Tensor,
+        values: NDArray[np.float32],
+        ids: NDArray[np.int64],
+        good: NDArray[np.bool_],
+    ) -> None:
+        self.stats[layer].add(values[good], self.label_ids[ids[good]])
+        top = self.tops[layer]
+        row, channel = np.nonzero(top.candidates(values) & good[:, None])
+        y, x = positions(maps, row, channel)
+        image = ids[row]
+        top.add(channel, values[row, channel], image, y=y, x=x, group=self.group_ids[image])
+
+    def tables(self) -> store.Arrays:
+        """Top-k and statistics of every layer, by name."""
+        named = {}
+        for layer in self.plan.layers:
+            named.update({f"{layer}/top/{n}": t for n, t in self.tops[layer].state().items()})
+            named.update({f"{layer}/stats/{n}": t for n, t in self.stats[layer].state().items()})
+        return named
+
+    def save(self, root: Path) -> None:
+        """Write a checkpoint, from which `resume` goes on."""
+        state = {
+            "key": self.plan.key,
+            "done": self.done,
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
+        data = store.pack({**self.tables(), "digests": self.digests}, state)
+        store.write_files(root, {store.CHECKPOINT: data})
+
+    def resume(self, root: Path) -> bool:
+        """Take over the checkpoint of the same plan, if there is one."""
+        found = store.read_checkpoint(root)
+        if found is None or found[1].get("key") != self.plan.key:
+            return False
+        tables, state = found
+        for layer in self.plan.layers:
+            parts = {
+                kind: {
+                    name.rsplit("/", 1)[1]: table
+                    for name, table in tables.items()
+                    if name.startswith(f"{layer}/{kind}/")
+                }
+                for kind in ("top", "stats")
+            }
+            self.tops[layer].load(parts["top"])
+            self.stats[layer] = ChannelStats.restore(parts["stats"])
+        self.digests = tables["digests"]
+        self.skipped = [Skipped(**skipped) for skipped in state["skipped"]]
+        self.done = state["done"]
+        return True
+
+    def winners(self) -> list[int]:
+        """The ids of all images in any unit's hits."""
+        found = np.unique(np.concatenate([top.image.ravel() for top in self.tops.values()]))
+        return [image_id for image_id in found.tolist() if image_id != EMPTY]
+
+
+def peak(maps: Tensor) -> NDArray[np.float32]:
+    """Spatial maxima: [n, c, h, w] → [n, c]; NaN where the map holds one."""
+    values: NDArray[np.float32] = maps.amax((2, 3)).float().cpu().numpy()
+    return values + np.float32(0.0)  # makes -0.0 and 0.0 the same bits
+
+
+def positions(
+    maps: Tensor, rows: NDArray[np.int64], channels: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(y, x) of the maximum of m maps; of equal values the smallest y, then x. Each [m]."""
+    at = (torch.from_numpy(rows).to(maps.device), torch.from_numpy(channels).to(maps.device))
+    # NumPy promises the first of equal maxima; torch does not.
+    flat = maps[at].flatten(1).float().cpu().numpy().argmax(1)
+    y, x = np.divmod(flat, maps.shape[3])
+    return y.astype(np.int32), x.astype(np.int32)
+
+
+def spatial_landmarks(net: Network) -> tuple[str, ...]:
+    """The landmarks that are maps, by depth; those after the fully connected layers are not."""
+    maps = [name for name in net.landmarks if len(net.layer(name).shape) == 3]  # noqa: PLR2004
+    return tuple(sorted(maps, key=net.find))
+
+
+def _layers(net: Network, asked: Sequence[str] | None) -> tuple[str, ...]:
+    layers = tuple(asked) if asked is not None else spatial_landmarks(net)
+    if not layers or len(set(layers)) != len(layers):
+        raise ParameterError(f"layers are {list(layers)}, expected one or more, each once.")
+    return tuple(sorted(layers, key=net.find))
+
+
+def _check(dataset: Dataset, k: int, per_group: int | None) -> None:
+    TopK(0, k, per_group)  # refuses what is below 1
+    if per_group is not None and not dataset.groups:
+        raise ParameterError(
+            f"per_group is {per_group}, but dataset '{dataset.name}' has no groups. Give it a "
+            "groups.tsv (path, tab, group), or open it with open_dataset(..., group=...)."
+        )
+
+
+def build_index(
+    net: Network,
+    dataset: Any,
+    out: str | Path,
+    *,
+    k: int = 9,
+    layers: Sequence[str] | None = None,
+    progress: bool = True,
+    per_group: int | None = None,
+    batch: int = 256,
+    workers: int | None = None,
+    checkpoint_every: int = 4096,
+    sprites: bool = True,
+    on_progress: OnProgress | None = None,
+) -> ActivationIndex:
+    """Find the k images of a dataset that excite each unit most, and project them.
+
+    Killed and called again, it goes on from its last checkpoint. A finished index of the same
+    inputs is opened; one of other inputs in the same folder is replaced.
+
+    Args:
+        net: the network.
+        dataset: a path (folder, tar, zip), several, a torchvision dataset or a `Dataset`. Images
+            that cannot be read, or whose activations are not finite, are skipped and listed in
+            `index.dataset["skipped"]`.
+        out: the index's folder: new, empty or an index.
+        k: hits per unit.
+        layers: landmarks or call sites; None: all landmarks that are maps.
+        progress: show a bar.
+        per_group: how many of a unit's hits may come from one group of the dataset; None: any.
+        batch: images decoded ahead. Like `workers` it changes memory and speed, never a result.
+        workers: decoding threads; 0: none; None: one per core, at most 8.
+        checkpoint_every: images between checkpoints.
+        sprites: also project the hits and keep their pictures.
+        on_progress: called with a phase ("scan", "draw"), how many are done, and of how many.
+
+    Raises:
+        DatasetError: no such dataset, no image in it that can be read, or an image that changed
+            while it was indexed.
+        AddressError: no such layer. ParameterError: k, per_group or layers.
+        IndexError_: `out` holds other things, or another process is building there.
+    """
+    opened = open_dataset(dataset)
+    root = Path(out)
+    _check(opened, k, per_group)
+    wanted = _layers(net, layers)
+    plan = Plan(
+        network=net.fingerprint,
+        dataset=opened.fingerprint,
+        layers=wanted,
+        k=k,
+        per_group=per_group,
+        block=block_size(net, wanted),
+        sprites=sprites,
+        made_on=f"{net.device.type} {net.dtype} torch {torch.__version__}",
+    )
+    with store.building(root):
+        if _finished(root, plan):
+            return open_index(root)
+        scan = Scan(net, opened, plan)
+        if not scan.resume(root):
+            store.clear(root)
+        decoder = Decoder(opened, net.preprocess, workers, max(batch, plan.block))
+        try:
+            reporter = Reporter("scan", scan.done, len(opened), progress, on_progress)
+            _run_scan(scan, decoder, root, checkpoint_every, reporter)
+            if sprites:
+                artist = Artist(net, scan.tops, scan.digests, plan.block, root)
+                artist.draw(decoder, progress, on_progress)
+        finally:
+            decoder.close()
+        store.write_files(root, {store.TABLES: store.pack(scan.tables())})
+        store.commit(root, _manifest(scan))
+    return open_index(root)
+
+
+def _finished(root: Path, plan: Plan) -> bool:
+    try:
+        return store.read_manifest(root).get("key") == plan.key and bool(open_index(root))
+    except IndexError_:
+        return False
+
+
+def _run_scan(scan: Scan, decoder: Decoder, root: Path, every: int, reporter: Reporter) -> None:
+    total, saved = len(scan.dataset), scan.done
+    for block in decoder(range(scan.done, total), scan.plan.block):
+        scan.add(block)
+        reporter.advance(len(block))
+        if scan.done - saved >= every or scan.done == total:
+            scan.save(root)
+            saved = scan.done
+    reporter.close()
+    if len(scan.skipped) == total:
+        raise DatasetError(
+            f"None of the {total} images of '{scan.dataset.name}' can be used; the first: "
+            f"{scan.skipped[0].path}: {scan.skipped[0].reason}"
+        )
+
+
+def _manifest(scan: Scan) -> dict[str, Any]:
+    dataset, plan = scan.dataset, scan.plan
+    skipped = sorted([*scan.skipped, *dataset.passed_over], key=lambda s: (s.path, s.reason))
+    entries = dataset.entries
+    return {
+        "key": plan.key,
+        "model": describe(scan.net),
+        "dataset": {
+            "name": dataset.name,
+            "count": len(dataset) - len(scan.skipped),
+            "labels": dataset.labels,
+            "groups": len(dataset.groups),
+            "skipped": [asdict(item) for item in skipped],
+            "fingerprint": dataset.fingerprint,
+            "content": fingerprint.of_bytes(scan.digests.tobytes()),
+        },
+        "layers": list(plan.layers),
+        "k": plan.k,
+        "per_group": plan.per_group,
+        "rule": "deconv" if plan.sprites else None,
+        "made_on": plan.made_on,
+        "tiles": {layer: tile_size(scan.net, layer) for layer in plan.layers},
+        "images": {
+            str(i): {"path": entries[i].path, "label": entries[i].label, "group": entries[i].group}
+            for i in scan.winners()
+        },
+    }
