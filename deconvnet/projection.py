@@ -13,19 +13,23 @@ beyond the border of a map there is nothing, so what lands there is dropped.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from deconvnet.address import Unit
+from deconvnet.crops import Crops, add, cut, drop_outside, origins
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, check_input, record
 from deconvnet.graph import INPUT
+from deconvnet.local import multiply_adds, record_local
+from deconvnet.memory import budget, chunks
 from deconvnet.network import Network
-from deconvnet.ops.base import Rule, Way
+from deconvnet.ops.base import Op, Rule, Way
 from deconvnet.receptive import Plan, field, map_size, plan
-from deconvnet.region import Patch, Region
+from deconvnet.region import Region
+
+_LIMIT = 64  # activations at a time; more gain nothing
 
 
 @dataclass(frozen=True)
@@ -47,73 +51,9 @@ class Projection:
     rule: str
 
 
-@dataclass(frozen=True)
-class _Crops:
-    """Patches of one node's map for n activations: their tensor and each one's first (y, x)."""
-
-    values: Tensor
-    tops: tuple[int, ...]
-    lefts: tuple[int, ...]
-
-
-def _origins(patch: Patch, ys: Sequence[int], xs: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    return tuple(patch.y.at(y) for y in ys), tuple(patch.x.at(x) for x in xs)
-
-
-def _overlap(top: int, size: int, other: int, length: int) -> tuple[slice, slice]:
-    """[top, top+size) and [other, other+length) in each one's own coordinates, where they meet."""
-    start, end = max(top, other), min(top + size, other + length)
-    end = max(start, end)
-    return slice(start - top, end - top), slice(start - other, end - other)
-
-
-def _slice(kept: Tensor, rows: Sequence[int], crops: _Crops, border: Any) -> Tensor:
-    """What a node kept, cut out for each activation; `border` beyond the map."""
-    height, width = kept.shape[-2:]
-    h, w = crops.values.shape[-2:]
-    if not any(crops.tops) and not any(crops.lefts) and (h, w) == (height, width):
-        return kept if kept.shape[0] == 1 else kept[list(rows)]
-    cut = kept.new_full((len(rows), kept.shape[1], h, w), border)
-    for i, (row, top, left) in enumerate(zip(rows, crops.tops, crops.lefts, strict=True)):
-        to_y, from_y = _overlap(top, h, 0, height)
-        to_x, from_x = _overlap(left, w, 0, width)
-        cut[i, :, to_y, to_x] = kept[row if kept.shape[0] > 1 else 0, :, from_y, from_x]
-    return cut
-
-
-def _add(into: _Crops, part: Tensor, tops: Sequence[int], lefts: Sequence[int]) -> None:
-    """Add patches that begin at (tops, lefts) where they meet `into`."""
-    height, width = into.values.shape[-2:]
-    h, w = part.shape[-2:]
-    offsets = {
-        (top - to_top, left - to_left)
-        for top, to_top, left, to_left in zip(tops, into.tops, lefts, into.lefts, strict=True)
-    }
-    if len(offsets) == 1:
-        dy, dx = offsets.pop()
-        to_y, from_y = _overlap(0, height, dy, h)
-        to_x, from_x = _overlap(0, width, dx, w)
-        into.values[..., to_y, to_x] += part[..., from_y, from_x]
-        return
-    for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-        to_y, from_y = _overlap(into.tops[i], height, top, h)
-        to_x, from_x = _overlap(into.lefts[i], width, left, w)
-        into.values[i, :, to_y, to_x] += part[i, :, from_y, from_x]
-
-
-def _drop_outside(crops: _Crops, size: tuple[int, int]) -> None:
-    """Zero what lies beyond the border of the map."""
-    h, w = crops.values.shape[-2:]
-    height, width = size
-    for i, (top, left) in enumerate(zip(crops.tops, crops.lefts, strict=True)):
-        if top < 0:
-            crops.values[i, :, :-top] = 0
-        if top + h > height:
-            crops.values[i, :, height - top :] = 0
-        if left < 0:
-            crops.values[i, :, :, :-left] = 0
-        if left + w > width:
-            crops.values[i, :, :, width - left :] = 0
+def _is_map(values: Tensor) -> bool:
+    """Whether this is [n, c, h, w], which has regions; anything else goes down whole."""
+    return values.dim() == 4  # noqa: PLR2004 - n, c, h, w
 
 
 class _Descent:
@@ -121,26 +61,22 @@ class _Descent:
 
     def __init__(
         self, net: Network, kept: dict[int, Tensor], way: Way, patches: Plan, rows: Sequence[int],
-        ys: Sequence[int], xs: Sequence[int],
+        ys: Sequence[int], xs: Sequence[int], *, local: bool = False,
     ) -> None:  # fmt: skip
-        self.net, self.kept, self.way = net, kept, way
+        self.net, self.kept, self.way, self.local = net, kept, way, local
         self.patches, self.rows, self.ys, self.xs = patches, rows, ys, xs
-        self.crops: dict[int, _Crops] = {}
+        self.crops: dict[int, Crops] = {}
 
-    def _empty(self, place: int, like: Tensor) -> _Crops:
+    def _empty(self, place: int, like: Tensor) -> Crops:
         shape = self.net.nodes[place].shape
-        if len(shape) == 1:
-            tops = lefts = (0,) * len(self.rows)
-            return _Crops(like.new_zeros(len(self.rows), *shape), tops, lefts)
         patch = self.patches[place]
-        tops, lefts = _origins(patch, self.ys, self.xs)
+        tops, lefts = origins(patch, self.ys, self.xs)
         zeros = like.new_zeros(len(self.rows), shape[0], patch.y.size, patch.x.size)
-        return _Crops(zeros, tops, lefts)
+        return Crops(zeros, tops, lefts)
 
-    def walk(self, place: int, seed: Tensor) -> _Crops:
+    def walk(self, place: int, seed: Tensor) -> Crops:
         """From a seed [n, c, 1, 1] (or [n, features]) at `place` down to the input."""
-        tops, lefts = (tuple(self.ys), tuple(self.xs)) if seed.dim() > 2 else ((0,) * len(seed),) * 2  # noqa: PLR2004
-        self.crops[place] = _Crops(seed, tops, lefts)
+        self._receive(place, seed, self.ys, self.xs)
         for above in range(place, INPUT, -1):
             if above in self.crops:
                 self._descend(above)
@@ -153,13 +89,11 @@ class _Descent:
         op = node.op
         assert op is not None
         saved = self.kept.get(above)
-        if saved is not None and crops.values.dim() > 2:  # noqa: PLR2004 - a map
-            saved = _slice(saved, self.rows, crops, op.gated_border)
-        elif saved is not None:
-            saved = saved[list(self.rows)]
+        if saved is not None and not self.local:
+            saved = self._own(saved, crops, op)
         parts = op.descend(crops.values, saved, self.way)
         for below, part in zip(node.inputs, parts, strict=True):
-            if op.window is None or part.dim() == 2:  # noqa: PLR2004 - a vector
+            if op.window is None or not _is_map(part):
                 tops = lefts = (0,) * len(self.rows)
             else:
                 moved = [
@@ -169,24 +103,30 @@ class _Descent:
                 tops, lefts = tuple(r.y0 for r in moved), tuple(r.x0 for r in moved)
             self._receive(below, part, tops, lefts)
 
+    def _own(self, saved: Tensor, crops: Crops, op: Op) -> Tensor:
+        """Of what a node kept of the batch, each activation's part."""
+        if _is_map(crops.values):
+            return cut(saved, self.rows, crops, op.gated_border)
+        return saved[list(self.rows)] if len(saved) > 1 else saved
+
     def _receive(self, below: int, part: Tensor, tops: Sequence[int], lefts: Sequence[int]) -> None:
-        if part.dim() == 2:  # noqa: PLR2004 - a vector
-            if below in self.crops:
-                part = self.crops[below].values + part
-            self.crops[below] = _Crops(part, tuple(tops), tuple(lefts))
-            return
+        """Add what comes down to a node, on the part of its map that the plan gives it."""
         target = self.crops.get(below)
+        if not _is_map(part):
+            values = part if target is None else target.values + part
+            self.crops[below] = Crops(values, tuple(tops), tuple(lefts))
+            return
         if target is None:
             target = self._empty(below, part)
             same = target.tops == tuple(tops) and target.lefts == tuple(lefts)
             if same and target.values.shape == part.shape:
-                target = _Crops(part, target.tops, target.lefts)
+                target = Crops(part, target.tops, target.lefts)
             else:
-                _add(target, part, tops, lefts)
+                add(target, part, tops, lefts)
             self.crops[below] = target
         else:
-            _add(target, part, tops, lefts)
-        _drop_outside(self.crops[below], map_size(self.net.nodes[below].shape))
+            add(target, part, tops, lefts)
+        drop_outside(self.crops[below], map_size(self.net.nodes[below].shape))
 
 
 def _plan(net: Network, place: int) -> Plan:
@@ -220,9 +160,8 @@ def descend_crops(
     place = net.find(layer)
     maps = recorded.activations[layer]
     if values is None:
-        values = maps[rows, channels, ys, xs] if maps.dim() > 2 else maps[rows, channels]  # noqa: PLR2004
-    if not torch.isfinite(values).all():
-        raise ProjectionError(f"Layer '{layer}' has NaN or infinity among the activations.")
+        values = maps[rows, channels, ys, xs] if _is_map(maps) else maps[rows, channels]
+    _check_finite(layer, values)
     descent = _Descent(
         net, recorded.kept, recorded.way, _plan(net, place), rows.tolist(), ys.tolist(), xs.tolist()
     )
@@ -237,34 +176,55 @@ def descend(
 ) -> Tensor:  # fmt: skip
     """As `descend_crops`, on the whole image: [n, c, H, W], zero outside each receptive field."""
     crops, starts = descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
-    canvas = crops.new_zeros(len(crops), *net.input_size)
-    whole = _Crops(canvas, (0,) * len(crops), (0,) * len(crops))
-    _add(whole, crops, [top for top, _ in starts], [left for _, left in starts])
-    return canvas
+    return _canvas(net, Crops(crops, *zip(*starts, strict=True)))
+
+
+def _canvas(net: Network, crops: Crops) -> Tensor:
+    """Patches of pixels on images of their own, zero elsewhere."""
+    n = len(crops.tops)
+    whole = Crops(crops.values.new_zeros(n, *net.input_size), (0,) * n, (0,) * n)
+    add(whole, crops.values, crops.tops, crops.lefts)
+    return whole.values
+
+
+def _check_finite(layer: str, values: Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise ProjectionError(f"Layer '{layer}' has NaN or infinity among the activations.")
 
 
 def strongest(maps: Tensor) -> tuple[int, int]:
     """(y, x) of a map's maximum; of equal ones the first, row by row. [h, w]."""
-    place = int(maps.flatten().argmax())
-    first = int((maps.flatten() == maps.flatten()[place]).nonzero()[0])
-    return divmod(first, maps.shape[-1])
+    values = maps.flatten()
+    place = int(values.argmax())
+    if values.isnan().any():  # the maximum is NaN, which equals nothing
+        return divmod(place, maps.shape[-1])
+    return divmod(int((values == values[place]).nonzero()[0]), maps.shape[-1])
 
 
-def _locate(net: Network, maps: Tensor, unit: Unit) -> tuple[int, int]:
-    """Where in one image's maps [c, h, w] (or [features]) a unit is, checked."""
-    shape = net.layer(unit.layer).shape
+def _check_exists(net: Network, unit: Unit) -> None:
+    shape = net.nodes[net.find(unit.layer)].shape
+    if len(shape) not in (1, 3):
+        raise ProjectionError(
+            f"Layer '{unit.layer}' is {list(shape)}, neither a map nor a vector of features. "
+            "Project from a layer before or after it."
+        )
     if unit.channel >= shape[0]:
         raise AddressError(
             f"Unit '{unit}' does not exist: layer '{unit.layer}' has channels 0 to {shape[0] - 1}."
         )
     height, width = map_size(shape)
-    if unit.y is None or unit.x is None:
-        return strongest(maps[unit.channel].reshape(height, width))
-    if unit.y >= height or unit.x >= width:
+    if unit.y is not None and unit.x is not None and (unit.y >= height or unit.x >= width):
         raise AddressError(
             f"Unit '{unit}' lies outside layer '{unit.layer}', whose map is {height}×{width}."
         )
-    return unit.y, unit.x
+
+
+def _locate(net: Network, maps: Tensor, unit: Unit) -> tuple[int, int]:
+    """Where in one image's maps, [c, h, w] or [features], a unit is."""
+    _check_exists(net, unit)
+    if unit.y is not None and unit.x is not None:
+        return unit.y, unit.x
+    return strongest(maps[unit.channel].reshape(map_size(net.nodes[net.find(unit.layer)].shape)))
 
 
 def project(
@@ -296,39 +256,90 @@ def project(
         )
     if not units:
         return []
+    way = Way(rule, lrn)  # type: ignore[arg-type]  # Way checks both
     layers = list(dict.fromkeys(u.layer for u in units))
-    recorded = record(net, x, layers, rule, lrn)
+    groups = {layer: [i for i, u in enumerate(units) if u.layer == layer] for layer in layers}
+    near = {
+        layer
+        for layer in layers
+        if _local_pays(net, layer, [units[i] for i in groups[layer]], len(x))
+    }
+    far = [layer for layer in layers if layer not in near]
+    recorded = record(net, x, far, rule, lrn) if far else None
     found: dict[int, Projection] = {}
-    for layer in layers:
-        mine = [i for i, u in enumerate(units) if u.layer == layer]
-        found.update(_project_layer(net, recorded, layer, units, mine, len(x) == 1))
+    for layer, mine in groups.items():
+        place, rows = net.find(layer), [0 if len(x) == 1 else i for i in mine]
+        for part in chunks(list(zip(mine, rows, strict=True)), _together(net, place)):
+            wanted = [units[i] for i, _ in part]
+            if layer in near:
+                done = _project_locally(net, x, layer, wanted, [row for _, row in part], way)
+            else:
+                assert recorded is not None
+                done = _project_recorded(net, recorded, layer, wanted, [row for _, row in part])
+            found.update(zip([i for i, _ in part], done, strict=True))
     ordered = [found[i] for i in range(len(units))]
     return ordered[0] if single else ordered
 
 
-def _project_layer(
-    net: Network, recorded: Record, layer: str, units: Sequence[Unit], mine: Sequence[int],
-    shared: bool,
-) -> dict[int, Projection]:  # fmt: skip
-    maps = recorded.activations[layer]
-    rows = [0 if shared else i for i in mine]
-    places = [
-        _locate(net, maps[row], units[i]) for i, row in zip(mine, rows, strict=True)
-    ]  # fmt: skip
-    index = [torch.tensor(v, device=maps.device) for v in (
-        rows, [units[i].channel for i in mine], [y for y, _ in places], [x for _, x in places],
-    )]  # fmt: skip
-    pixels = descend(net, recorded, layer, *index)
-    found = {}
-    for i, row, (y, x), picture in zip(mine, rows, places, pixels, strict=True):
-        value = maps[row, units[i].channel]
+def _local_pays(net: Network, layer: str, units: Sequence[Unit], images: int) -> bool:
+    """Whether to run only what the units see upwards too: their places are given, and it is less."""
+    op = net.nodes[net.find(layer)].op
+    if any(unit.y is None for unit in units) or op is None or op.window is None:
+        return False
+    here, full = multiply_adds(net, _plan(net, net.find(layer)))
+    return len(units) * here < min(images, len(units)) * full
+
+
+def _together(net: Network, place: int) -> int:
+    """Activations of a node to take down at a time, by the memory of their largest patches."""
+    sizes = sorted(
+        (p.y.size * p.x.size * net.nodes[i].shape[0] for i, p in _plan(net, place).items()),
+        reverse=True,
+    )
+    canvas = 2 * torch.Size(net.input_size).numel()
+    each = (sum(sizes[:4]) + canvas) * torch.empty((), dtype=net.dtype).element_size()
+    return max(1, min(_LIMIT, budget(net.device) // each))
+
+
+def _present(
+    net: Network, layer: str, units: Sequence[Unit], places: Sequence[tuple[int, int]],
+    values: Tensor, pixels: Tensor, rule: str,
+) -> list[Projection]:  # fmt: skip
+    found = []
+    for unit, (y, x), value, picture in zip(units, places, values.tolist(), pixels, strict=True):
         region = field(net, layer, y, x).clip(*net.input_size[1:])
-        found[i] = Projection(
-            units[i],
-            picture,
-            region.astuple(),
-            float(value[y, x] if value.dim() else value),
-            (y, x),
-            recorded.way.rule,
-        )
+        found.append(Projection(unit, picture, region.astuple(), value, (y, x), rule))
     return found
+
+
+def _project_recorded(
+    net: Network, recorded: Record, layer: str, units: Sequence[Unit], rows: Sequence[int]
+) -> list[Projection]:
+    maps = recorded.activations[layer]
+    places = [_locate(net, maps[row], unit) for row, unit in zip(rows, units, strict=True)]
+    row, channel, y, x = (
+        torch.tensor(v, device=maps.device)
+        for v in (rows, [u.channel for u in units], [y for y, _ in places], [x for _, x in places])
+    )
+    values = maps[row, channel, y, x] if _is_map(maps) else maps[row, channel]
+    pixels = descend(net, recorded, layer, row, channel, y, x, values)
+    return _present(net, layer, units, places, values, pixels, recorded.way.rule)
+
+
+def _project_locally(
+    net: Network, images: Tensor, layer: str, units: Sequence[Unit], rows: Sequence[int], way: Way
+) -> list[Projection]:
+    place = net.find(layer)
+    for unit in units:
+        _check_exists(net, unit)
+    places = [(unit.y or 0, unit.x or 0) for unit in units]
+    ys, xs = [y for y, _ in places], [x for _, x in places]
+    patches = _plan(net, place)
+    local = record_local(net, images, place, patches, way, rows, ys, xs)
+    channels = torch.tensor([unit.channel for unit in units], device=images.device)
+    values = local.top.flatten(1).gather(1, channels[:, None])[:, 0]
+    _check_finite(layer, values)
+    descent = _Descent(net, local.kept, way, patches, rows, ys, xs, local=True)
+    with torch.no_grad():
+        crops = descent.walk(place, _seed(net, place, channels, values))
+    return _present(net, layer, units, places, values, _canvas(net, crops), way.rule)

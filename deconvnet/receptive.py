@@ -34,6 +34,8 @@ def plan(nodes: Sequence[Node], place: int, *, limit: bool = False) -> Plan:
             continue
         op = nodes[above].op
         assert op is not None
+        if op.window is None:  # it goes down from its whole map
+            patches[above] = whole_patch(map_size(nodes[above].shape))
         for below in nodes[above].inputs:
             size = map_size(nodes[below].shape)
             seen = patches[above].pull(op.window) if op.window else whole_patch(size)

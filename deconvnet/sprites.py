@@ -99,7 +99,7 @@ def grouped(sizes: Mapping[str, tuple[int, int]], budget: int) -> Iterator[list[
     for layer, (units, size) in sizes.items():
         first = 0
         while first < units:
-            fitting = min(units - first, free // size)
+            fitting = min(units - first, max(free, 0) // size)
             if fitting == 0 and group:
                 yield group
                 group, free = [], budget

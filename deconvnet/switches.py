@@ -13,20 +13,25 @@ NOWHERE = 255  # the switch of a pooled value that does not exist: beyond the bo
 _BYTE_WINDOW = 255  # cells that a byte can tell apart, NOWHERE excluded
 
 
+def nowhere(window: Window) -> int:
+    """NOWHERE for a window whose switches are bytes; -1 for a larger one."""
+    return NOWHERE if window.kernel[0] * window.kernel[1] <= _BYTE_WINDOW else -1
+
+
 def inflate(g: Tensor, window: Window) -> Tensor:
     """Zeros of the size that a patch pulls through a window. [n, c, h, w] → [n, c, h', w']."""
     (sh, sw), (eh, ew) = window.stride, window.extent
     n, c, h, w = g.shape
-    return torch.zeros(
-        (n, c, (h - 1) * sh + eh, (w - 1) * sw + ew), dtype=g.dtype, device=g.device
-    )
+    return torch.zeros((n, c, (h - 1) * sh + eh, (w - 1) * sw + ew), dtype=g.dtype, device=g.device)
 
 
 def taps(target: Tensor, window: Window, h: int, w: int) -> list[Tensor]:
     """For each place in the window, row by row, the view of `target` that it meets."""
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
     return [
-        target[..., a * dh : a * dh + (h - 1) * sh + 1 : sh, b * dw : b * dw + (w - 1) * sw + 1 : sw]
+        target[
+            ..., a * dh : a * dh + (h - 1) * sh + 1 : sh, b * dw : b * dw + (w - 1) * sw + 1 : sw
+        ]
         for a in range(kh)
         for b in range(kw)
     ]
@@ -53,7 +58,7 @@ def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
         row //= dh
     if dw > 1:
         column //= dw
-    small = window.kernel[0] * kw <= _BYTE_WINDOW
+    small = nowhere(window) == NOWHERE
     return row.mul_(kw).add_(column).to(torch.uint8 if small else torch.int16)
 
 
@@ -61,7 +66,8 @@ def unpool(g: Tensor, switches: Tensor, window: Window) -> Tensor:
     """Each value to where its maximum was, summed where windows overlap.
 
     Args:
-        g, switches: [n, c, h, w], a patch of the pooled map and its switches.
+        g: [n, c, h, w], patches of the pooled map.
+        switches: theirs, [n, c, h, w]; or [1, c, h, w] where all have the same.
 
     Returns:
         [n, c, h', w'], the patch that the window pulls, padding included.
@@ -81,8 +87,8 @@ def _scatter(out: Tensor, g: Tensor, switches: Tensor, window: Window) -> Tensor
     (h, w), width = g.shape[2:], out.shape[3]
     cell = torch.arange(max(NOWHERE + 1, window.kernel[0] * kw))
     offset = cell // kw * (dh * width) + cell % kw * dw
-    exists = switches != NOWHERE
+    exists = switches != nowhere(window)
     corner = (torch.arange(h) * (sh * width)).view(h, 1) + torch.arange(w) * sw
-    at = offset[switches.long() * exists] + corner
+    at = (offset[switches.long() * exists] + corner).expand(g.shape)
     out.flatten(2).scatter_add_(2, at.flatten(2), (g * exists).flatten(2))
     return out

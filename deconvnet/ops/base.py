@@ -85,6 +85,14 @@ class Op(ABC):
         del way
         return self.forward(*xs), None
 
+    def record_patch(
+        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`record` on patches; see `forward_patch`."""
+        if self.window == POINT:
+            return self.record(way, *xs)
+        return self.forward_patch(*xs, constant=constant), constant
+
     @abstractmethod
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         """Patches down: one for each input, each of the size that the window pulls."""

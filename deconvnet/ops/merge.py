@@ -10,26 +10,44 @@ from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, register
 
 
+def _varies(constant: Tensor | float | None) -> Tensor | None:
+    """A constant that differs from place to place of a map, else None."""
+    varies = isinstance(constant, Tensor) and constant.dim() > 2 and constant.shape[2:].numel() > 1  # noqa: PLR2004 - n, c, then space
+    return constant if varies and isinstance(constant, Tensor) else None
+
+
 class Sum(Op):
     """Σ sign · x over the inputs, plus a constant."""
 
     kind = "sum"
 
-    def __init__(self, signs: list[float], constant: Tensor | float | None) -> None:
-        self.signs, self.offset = signs, constant
+    def __init__(self, signs: list[float], offset: Tensor | float | None) -> None:
+        self.signs, self.offset = signs, offset
 
     def forward(self, *xs: Tensor) -> Tensor:
+        return self._add(xs, self.offset)
+
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
+        return self._add(xs, self.offset if constant is None else constant)
+
+    def _add(self, xs: tuple[Tensor, ...], offset: Tensor | float | None) -> Tensor:
         total = xs[0] if self.signs[0] == 1 else xs[0] * self.signs[0]
         for x, sign in zip(xs[1:], self.signs[1:], strict=True):
             total = torch.add(total, x, alpha=sign)
-        return total if self.offset is None else total + self.offset
+        return total if offset is None else total + offset
+
+    @property
+    def constant(self) -> Tensor | None:
+        return _varies(self.offset)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g if sign == 1 else g * sign for sign in self.signs]
+        # A tensor of its own for each branch: whoever receives one may add to it.
+        first, *others = self.signs
+        return [g if first == 1 else g * first, *(g * sign for sign in others)]
 
 
 class Scale(Op):
-    """x times a constant: a number, or one per channel."""
+    """x times a constant: a number, one per channel, or one per place of the map."""
 
     kind = "scale"
 
@@ -39,8 +57,18 @@ class Scale(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0] * self.factor
 
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
+        return xs[0] * (self.factor if constant is None else constant)
+
+    @property
+    def constant(self) -> Tensor | None:
+        return _varies(self.factor)
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), self.constant
+
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g * self.factor]
+        return [g * (self.factor if kept is None else kept)]
 
 
 class Concatenate(Op):
@@ -59,18 +87,27 @@ class Concatenate(Op):
 
 
 def _constant(value: Any, like: Any) -> Any:
-    """A number, or a tensor that is the same at every position of every image."""
+    """A number, or a tensor that is the same for every image: [1, c, 1, 1] or [1, c, h, w]."""
     if isinstance(value, int | float):
         return float(value)
-    if isinstance(value, Tensor):
-        value = value.detach()
-        spatial = len(like.shape) > 2 and any(n > 1 for n in value.shape[-(len(like.shape) - 2) :])  # noqa: PLR2004 - n, c, then space
-        if not spatial or value.numel() == 1:
-            return value
-    raise UnknownOpError(
-        f"An arithmetic operation with a {type(value).__name__} that varies over the map is "
-        "unknown; expected a number or one value per channel."
-    )
+    shape = (1, *like.shape[1:])
+    if not isinstance(value, Tensor) or _broadcast(value.shape, shape) != shape:
+        size = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UnknownOpError(
+            f"An arithmetic operation of a map {list(shape[1:])} with {size} is unknown; expected "
+            "a number, or a tensor that broadcasts to the map."
+        )
+    value = value.detach()
+    value = value.reshape(*(1,) * (len(shape) - value.dim()), *value.shape)
+    spread = value.shape[2:].numel() > 1
+    return value.expand(-1, -1, *shape[2:]) if spread else value
+
+
+def _broadcast(a: torch.Size, b: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return tuple(torch.broadcast_shapes(a, b))
+    except RuntimeError:
+        return None
 
 
 def _same_shape(a: Any, b: Any) -> None:
@@ -92,7 +129,7 @@ def add(a: Any, b: Any, *, alpha: float = 1) -> tuple[Op, list[Any]]:
         _same_shape(a, b)
         return Sum([1, alpha], None), [a, b]
     if _is_map(a):
-        return Sum([1], _constant(b, a) * alpha), [a]
+        return Sum([1], _constant(b if alpha == 1 else b * alpha, a)), [a]
     return Sum([alpha], _constant(a, b)), [b]
 
 
@@ -130,10 +167,12 @@ def neg(a: Any) -> tuple[Op, list[Any]]:
     return Scale(-1.0), [a]
 
 
-@register(torch.cat, torch.concat)
+@register(torch.cat, torch.concat, torch.concatenate)
 def cat(tensors: Any, dim: int = 0, axis: int | None = None) -> tuple[Op, list[Any]]:
     """torch.cat along the channels."""
     dim = dim if axis is None else axis
+    if not all(_is_map(x) for x in tensors):
+        raise UnknownOpError("A concatenation with a constant is unknown; expected maps alone.")
     rank = len(tensors[0].shape)
     if dim not in (1, 1 - rank):
         raise UnknownOpError(f"A concatenation along dimension {dim} is unknown; expected 1.")

@@ -18,23 +18,25 @@ class BatchNorm(Op):
     def __init__(
         self, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> None:
-        scale = (variance + eps).rsqrt()
-        if weight is not None:
-            scale = scale * weight.detach()
-        shift = -mean * scale
-        if bias is not None:
-            shift = shift + bias.detach()
-        self.scale, self.shift = scale.detach(), shift.detach()
+        # Kept as they are, not as a scale: whoever trains the module on changes them in place.
+        self._mean, self._variance = mean, variance
+        self._weight = None if weight is None else weight.detach()
+        self._bias = None if bias is None else bias.detach()
+        self._eps = eps
 
-    def _per_channel(self, values: Tensor, x: Tensor) -> Tensor:
-        return values.view(-1, *(1,) * (x.dim() - 2))
+    @property
+    def scale(self) -> Tensor:
+        """What a channel is multiplied by, [c]."""
+        scale = (self._variance + self._eps).rsqrt()
+        return scale if self._weight is None else scale * self._weight
 
     def forward(self, *xs: Tensor) -> Tensor:
-        scale, shift = (self._per_channel(v, xs[0]) for v in (self.scale, self.shift))
-        return torch.addcmul(shift, xs[0], scale)
+        return F.batch_norm(
+            xs[0], self._mean, self._variance, self._weight, self._bias, eps=self._eps
+        )
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g * self._per_channel(self.scale, g)]
+        return [g * self.scale.view(-1, *(1,) * (g.dim() - 2))]
 
 
 class LocalResponseNorm(Op):

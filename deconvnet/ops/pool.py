@@ -5,6 +5,7 @@ puts each value back where its maximum was and **adds** where windows overlap: i
 (`nn.MaxUnpool2d` overwrites, and loses 19–36 % of the values on ZFNet's overlapping pools.)
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, pair, register
 from deconvnet.region import Window
-from deconvnet.switches import NOWHERE, inflate, taps, to_switches, unpool
+from deconvnet.switches import inflate, nowhere, taps, to_switches, unpool
 
 
 class MaxPool(Op):
@@ -42,13 +43,20 @@ class MaxPool(Op):
         )
         return y, to_switches(flat, xs[0].shape[-1], w)
 
+    def record_patch(
+        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        w = self.window
+        y, flat = F.max_pool2d(xs[0], w.kernel, w.stride, 0, w.dilation, return_indices=True)
+        return y, to_switches(flat, xs[0].shape[-1], replace(w, padding=(0, 0)))
+
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         assert kept is not None
         return [unpool(g, kept, self.window)]
 
     @property
     def gated_border(self) -> Any:
-        return NOWHERE
+        return nowhere(self.window)
 
 
 class AveragePool(Op):

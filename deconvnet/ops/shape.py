@@ -110,7 +110,11 @@ def reshape(input: Any, shape: Any) -> tuple[Op, list[Any]]:  # noqa: A002
 def squeeze(input: Any, dim: Any = None) -> tuple[Op, list[Any]]:  # noqa: A002
     """torch.squeeze of dimensions other than the batch."""
     rank = len(input.shape)
-    dims = range(1, rank) if dim is None else [d % rank for d in ([dim] if isinstance(dim, int) else dim)]
+    dims = (
+        range(1, rank)
+        if dim is None
+        else [d % rank for d in ([dim] if isinstance(dim, int) else dim)]
+    )
     kept = [n for d, n in enumerate(input.shape) if not (d in dims and n == 1)]
     return _reshape(input, tuple(kept))
 
@@ -129,7 +133,9 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False) -> tuple[Op, list[A
 
 
 @register(F.dropout, F.dropout2d, F.feature_alpha_dropout, F.alpha_dropout)
-def dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> tuple[Op, list[Any]]:  # noqa: A002, E501
+def dropout(
+    input: Any, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> tuple[Op, list[Any]]:  # noqa: A002, E501
     """Dropout outside training."""
     if training:
         raise UnknownOpError(
