@@ -25,10 +25,12 @@ class Unit:
 
     def __post_init__(self) -> None:
         if (self.y is None) != (self.x is None):
-            raise AddressError(f"Unit '{self.layer}:{self.channel}' has one coordinate; give y and x.")
+            raise AddressError(
+                f"Unit '{self.layer}:{self.channel}' has one coordinate; give y and x."
+            )
 
     @classmethod
-    def parse(cls, text: "str | Unit") -> "Unit":
+    def parse(cls, text: object) -> "Unit":
         """The unit that `text` spells, "conv3:117" or "conv3:117@12,30".
 
         Raises:

@@ -32,7 +32,9 @@ def _targets(target: Target, count: int, classes: int) -> Tensor:
     if len(picked) == 1:
         picked = picked.expand(count)
     if len(picked) != count:
-        raise ParameterError(f"{len(picked)} targets for {count} examples; give one, or one for each.")
+        raise ParameterError(
+            f"{len(picked)} targets for {count} examples; give one, or one for each."
+        )
     if int(picked.min()) < 0 or int(picked.max()) >= classes:
         raise ParameterError(f"target is {target}, expected 0 to {classes - 1}.")
     return picked
@@ -53,18 +55,18 @@ class Deconvnet:
 
     def _network(self, inputs: Tensor) -> Network:
         shape = tuple(inputs.shape[1:])
-        if len(shape) != 3:  # noqa: PLR2004 - c, h, w
+        if len(shape) != 3:
             raise ParameterError(f"inputs are {list(inputs.shape)}, expected [n, c, h, w].")
         if shape not in self._traced:
             self._traced[shape] = trace(self.module, (shape[0], shape[1], shape[2]))
         return self._traced[shape]
 
-    def _layer_name(self, net: Network, layer: str | nn.Module) -> str:
+    def _layer_name(self, layer: str | nn.Module) -> str:
         if isinstance(layer, str):
             return layer
         for name, module in self.module.named_modules():
             if module is layer:
-                return name
+                return str(name)
         raise ParameterError("layer is a module that is not part of the network.")
 
     def attribute(
@@ -83,11 +85,11 @@ class Deconvnet:
         """
         net = self._network(inputs)
         x = check_input(net, inputs)
-        name = net.nodes[-1].name if layer is None else self._layer_name(net, layer)
+        name = net.nodes[-1].name if layer is None else self._layer_name(layer)
         recorded = record(net, x, [name], self.rule, self.lrn)
         maps = recorded.activations[name]
         if layer is None:
-            if maps.dim() != 2:  # noqa: PLR2004 - n, classes
+            if maps.dim() != 2:
                 raise ParameterError("The output is not [n, classes]; give layer and neuron.")
             channels = _targets(target, len(x), maps.shape[1])
             places = [(0, 0)] * len(x)
@@ -128,7 +130,7 @@ class Occlusion:
         self.module = module
 
     @torch.no_grad()
-    def attribute(  # noqa: PLR0913 - Captum's parameters
+    def attribute(
         self,
         inputs: Tensor,
         target: Target = None,
@@ -154,13 +156,17 @@ class Occlusion:
             raise ParameterError(
                 f"sliding_window_shapes is {window}, expected one size per dimension of {shape}."
             )
-        steps = (strides,) * len(shape) if isinstance(strides, int) else strides or (1,) * len(shape)
+        steps = (
+            (strides,) * len(shape) if isinstance(strides, int) else strides or (1,) * len(shape)
+        )
         if len(steps) != len(shape) or any(
             not 1 <= s <= w for s, w in zip(steps, window, strict=False)
         ):
             raise ParameterError(f"strides is {strides}, expected 1 to the window's {window}.")
         if perturbations_per_eval < 1:
-            raise ParameterError(f"perturbations_per_eval is {perturbations_per_eval}, expected ≥ 1.")
+            raise ParameterError(
+                f"perturbations_per_eval is {perturbations_per_eval}, expected ≥ 1."
+            )
         base = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
         covers = _covers(shape, window, steps)
         clean = self.module(inputs)
@@ -187,7 +193,7 @@ class Occlusion:
         hidden = base.expand_as(inputs)
         for copy, cover in zip(copies, part, strict=True):
             copy[(slice(None), *cover)] = hidden[(slice(None), *cover)]
-        outputs = self.module(copies.flatten(0, 1))
+        outputs: Tensor = self.module(copies.flatten(0, 1))
         outputs = outputs.reshape(len(part), len(inputs), -1)
         return outputs.gather(2, classes.expand(len(part), -1)[..., None])[..., 0]
 

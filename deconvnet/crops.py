@@ -99,8 +99,10 @@ def fill_outside(crops: Crops, size: tuple[int, int], value: Any) -> Tensor:
     return values
 
 
-def window(crops: Crops, tops: Sequence[int], lefts: Sequence[int], h: int, w: int, value: Any) -> Tensor:
-    """What h×w windows at (tops, lefts) see of patches; `value` beyond them. A view where it can be."""
+def window(
+    crops: Crops, tops: Sequence[int], lefts: Sequence[int], h: int, w: int, value: Any
+) -> Tensor:
+    """What h×w windows at (tops, lefts) see of patches; `value` beyond. A view where it can be."""
     offsets = {
         (top - own_top, left - own_left)
         for top, own_top, left, own_left in zip(tops, crops.tops, lefts, crops.lefts, strict=True)

@@ -70,7 +70,7 @@ class Source(Protocol):
         """One image, not yet decoded; from several threads at once."""
 
     def read(self, path: str) -> bytes:
-        """The bytes that identify one image's content; from several threads at once."""
+        """One image as a file's bytes; from several threads at once."""
 
 
 class FileSource(ABC):
@@ -95,7 +95,7 @@ class FileSource(ABC):
         except UnicodeDecodeError as error:
             raise DatasetError(f"{GROUPS_FILE} is not UTF-8: {error}.") from error
         rows = [line.split("\t") for line in text.splitlines() if line.strip()]
-        if any(len(row) != 2 for row in rows):  # noqa: PLR2004 - path, group
+        if any(len(row) != 2 for row in rows):
             raise DatasetError(f"{GROUPS_FILE} has a line that is not path, tab, group.")
         return dict(rows)
 
@@ -104,7 +104,7 @@ class FileSource(ABC):
         found = sorted(self._sizes())
         groups = self._groups()
         tops = {path.split("/", 1)[0] for path, _ in found}
-        deep = all(path.count("/") >= 2 for path, _ in found)  # noqa: PLR2004 - top/label/file
+        deep = all(path.count("/") >= 2 for path, _ in found)
         skip = 1 if len(tops) == 1 and deep else 0
         entries = []
         for path, size in found:
@@ -281,8 +281,9 @@ class TorchvisionSource:
         return image
 
     def read(self, path: str) -> bytes:
-        image = self.open(path)
-        return f"{image.mode} {image.size} ".encode() + image.tobytes()
+        buffer = io.BytesIO()
+        self.open(path).save(buffer, "PNG")
+        return buffer.getvalue()
 
 
 class Dataset:

@@ -1,7 +1,8 @@
 """Filter grids and what is wrong with filters (Zeiler & Fergus 2013, section 4.1, figure 6).
 
-A filter is dead where its root mean square is below a twentieth of the layer's median, dominant where
-it is above three times the median: the paper's figure 6a shows what one such filter does to a layer.
+A filter is dead where its root mean square is below a twentieth of the layer's median, dominant
+where it is above three times the median: the paper's figure 6a shows what one such filter does to
+a layer.
 """
 
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class FilterGrid:
         order = self.rms.argsort(descending=True)
         right.bar(np.arange(len(order)), self.rms[order].numpy(), width=1.0)
         median = float(self.rms.median())
-        right.axhline(DEAD * median, color="grey", linestyle=":", label=f"dead: {int(self.dead.sum())}")
+        right.axhline(
+            DEAD * median, color="grey", linestyle=":", label=f"dead: {int(self.dead.sum())}"
+        )
         right.axhline(
             DOMINANT * median, color="black", linestyle="--",
             label=f"dominant: {int(self.dominant.sum())}",

@@ -24,7 +24,7 @@ def check_input(net: Network, x: Tensor) -> Tensor:
     """
     if not isinstance(x, Tensor):
         raise InputError(f"The input is a {type(x).__name__}, expected a tensor [n, c, h, w].")
-    if x.dim() == 3:  # noqa: PLR2004 - c, h, w
+    if x.dim() == 3:
         x = x.unsqueeze(0)
     if tuple(x.shape[1:]) != tuple(net.input_size) or x.shape[0] == 0:
         size = ", ".join(map(str, net.input_size))
@@ -36,8 +36,6 @@ def check_input(net: Network, x: Tensor) -> Tensor:
     if not torch.isfinite(x).all():
         raise InputError("The input holds NaN or infinity; preprocess the image again.")
     return x.contiguous(memory_format=torch.channels_last)
-
-
 
 
 def needed(net: Network, places: Sequence[int]) -> list[int]:

@@ -10,8 +10,9 @@ is named after the module around it ("inception4e.branch1.relu", "layer1.0.add")
 """
 
 import copy
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,12 @@ import torch
 from torch import Tensor, fx, nn
 
 import deconvnet.ops as table
-from deconvnet.errors import GraphError, UnknownOpError, nearest
+from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
 from deconvnet.ops.base import Op
+from deconvnet.ops.shape import Identity, Reshape
 
 INPUT = 0  # the place of the input among the nodes
+_HOOKS = {name for name in vars(nn.Module()) if name.endswith("_hooks")}
 _BATCH = 2  # of the trial run: a batch dimension is told from a literal 1
 
 
@@ -70,15 +73,15 @@ class _Builder:
             try:
                 self._visit(node)
             except UnknownOpError as error:
-                raise UnknownOpError(
-                    f"At '{self._label(node)}': {error}"
-                ) from error
+                raise UnknownOpError(f"At '{self._label(node)}': {error}") from error
 
     def _visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
             if any(isinstance(value, _Ref) for value in self.values.values()):
                 if not node.args:
-                    raise GraphError(f"The module takes a second input '{node.name}'; expected one.")
+                    raise GraphError(
+                        f"The module takes a second input '{node.name}'; expected one."
+                    )
                 self.values[node] = node.args[0]
                 return
             self.values[node] = _Ref(INPUT, self.trial.shape)
@@ -87,6 +90,8 @@ class _Builder:
         elif node.op == "output":
             result = self._look_up(node.args[0])
             if not isinstance(result, _Ref):
+                if isinstance(result, Tensor):
+                    raise GraphError("The module's output does not depend on its input.")
                 raise GraphError(
                     f"The module returns a {type(result).__name__}, expected one tensor. "
                     "Wrap it in a module that returns its logits."
@@ -109,13 +114,13 @@ class _Builder:
         place = ref.node
         while place in self.latest:
             place = self.latest[place]
-        shape = torch.Size((ref.shape[0], *self.nodes[place].shape))
-        if shape != ref.shape:
-            raise GraphError(
-                f"'{self.nodes[ref.node].name}' is a view of a tensor that an in-place operation "
-                "changes later. Use the out-of-place operation."
-            )
-        return _Ref(place, shape)
+        before, after = self.nodes[ref.node], self.nodes[place]
+        if before.shape == after.shape:
+            return _Ref(place, ref.shape)
+        view = self._add(before.name, Reshape(after.shape, before.shape), [_Ref(place, ref.shape)])
+        self.storage[view.node] = self.storage[place]
+        self.latest[ref.node] = view.node
+        return view
 
     def _call(self, node: fx.Node) -> Any:
         args = self._look_up(node.args)
@@ -123,7 +128,7 @@ class _Builder:
         refs = [a for a in _flatten((args, kwargs)) if isinstance(a, _Ref)]
         if not refs:
             return self._fold(node, args, kwargs)
-        shape_only = self._shape_query(node, args)
+        shape_only = self._shape_query(node, args, kwargs)
         if shape_only is not None:
             return shape_only
         key: Any = node.target
@@ -136,8 +141,14 @@ class _Builder:
             raise UnknownOpError(self._unknown(key))
         try:
             op, inputs = builder(*args, **kwargs)
-        except TypeError as error:
-            raise UnknownOpError(f"this call is unknown to the op table: {error}.") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UnknownOpError(
+                f"this call is unknown to the op table: {reason(error)}. Replace it."
+            ) from error
+        if not all(isinstance(value, _Ref) for value in inputs):
+            raise UnknownOpError(
+                "a constant stands where a map is expected. Compute it outside of forward."
+            )
         ref = self._add(self._label(node), op, inputs)
         self._alias(node, ref, inputs, args, kwargs)
         return ref
@@ -150,7 +161,14 @@ class _Builder:
         )
 
     def _add(self, label: str, op: Op, inputs: list[Any]) -> _Ref:
-        value = op.forward(*(self.results[ref.node] for ref in inputs))
+        try:
+            value = op.forward(*(self.results[ref.node] for ref in inputs))
+        except RuntimeError as error:
+            given = " and ".join(str(list(ref.shape[1:])) for ref in inputs)
+            raise GraphError(
+                f"'{label}' cannot take {given}, which an input of {list(self.nodes[INPUT].shape)} "
+                f"leads to: {reason(error).splitlines()[0]}. Give the input_size that fits."
+            ) from error
         if value.shape[0] != _BATCH:
             raise GraphError(f"'{label}' changes the batch dimension; images must stay apart.")
         self.names[label] += 1
@@ -165,10 +183,9 @@ class _Builder:
     def _alias(self, node: fx.Node, ref: _Ref, inputs: list[Any], args: Any, kwargs: Any) -> None:
         """Note which values share memory, and which one an in-place call replaces."""
         source = inputs[0].node
-        if ref.node and self.nodes[ref.node].op is not None:
-            kind = type(self.nodes[ref.node].op).__name__
-            if kind in ("Identity", "Reshape") and str(node.target) not in ("clone", "contiguous"):
-                self.storage[ref.node] = self.storage[source]
+        copied = _name(node) in ("clone", "contiguous")
+        if isinstance(self.nodes[ref.node].op, Identity | Reshape) and not copied:
+            self.storage[ref.node] = self.storage[source]
         if self._in_place(node, args, kwargs):
             owner = self.storage[source]
             for place, root in list(self.storage.items()):
@@ -178,23 +195,23 @@ class _Builder:
 
     def _in_place(self, node: fx.Node, args: Any, kwargs: Any) -> bool:
         if node.op == "call_module":
-            return bool(getattr(args[0], "inplace", False)) and not isinstance(
-                args[0], nn.Dropout | nn.Dropout2d | nn.AlphaDropout | nn.FeatureAlphaDropout
-            )
-        name = str(getattr(node.target, "__name__", node.target))
+            dropout = isinstance(self.nodes[-1].op, Identity)
+            return bool(getattr(args[0], "inplace", False)) and not dropout
+        name = _name(node)
         if "dropout" in name:
             return False
-        return bool(kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")) or (
-            name in ("relu", "relu6") and len(args) > 1 and args[1] is True
-        ) or name in ("iadd", "isub", "imul", "itruediv")  # fmt: skip
+        asked = kwargs.get("inplace", name in ("relu", "relu6") and len(args) > 1 and args[1])
+        written = name.endswith("_") and not name.endswith("__")
+        return bool(asked) or written or name in ("iadd", "isub", "imul", "itruediv")
 
-    def _shape_query(self, node: fx.Node, args: Any) -> Any:
+    def _shape_query(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         first = args[0] if args else None
         if not isinstance(first, _Ref):
             return None
-        name = str(getattr(node.target, "__name__", node.target))
+        name = _name(node)
         if name == "size":
-            return first.shape[args[1]] if len(args) > 1 else first.shape
+            dim = args[1] if len(args) > 1 else kwargs.get("dim")
+            return first.shape if dim is None else first.shape[dim]
         if name in ("dim", "ndimension"):
             return len(first.shape)
         if name == "getattr" and args[1] in ("shape", "device", "dtype", "ndim"):
@@ -215,13 +232,18 @@ class _Builder:
     def _label(self, node: fx.Node) -> str:
         if node.op == "call_module":
             return str(node.target)
-        name = str(getattr(node.target, "__name__", node.target)).strip("_")
+        name = _name(node).strip("_")
         if name == "fn":  # torch's max_pool2d hides behind a dispatcher of this name
             name = node.name.rsplit("_", 1)[0] if node.name[-1].isdigit() else node.name
             name = "max_pool2d" if name.startswith("max_pool2d") else name
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         around = stack[-1][0] if stack else ""
         return f"{around}.{name}" if around else name
+
+
+def _name(node: fx.Node) -> str:
+    """What a call site calls: a function's or method's name, a module's path."""
+    return str(getattr(node.target, "__name__", node.target))
 
 
 def _flatten(value: Any) -> Iterator[Any]:
@@ -243,14 +265,21 @@ def _attribute(module: nn.Module, path: str) -> Any:
 
 
 def _eval_copy(module: nn.Module) -> nn.Module:
-    """The same structure in eval mode, sharing parameters and buffers with the caller's module."""
-    shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
-    copied = copy.deepcopy(module, memo=dict(shared))
-    for part in copied.modules():
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
-        part._backward_hooks.clear()
-    return copied.eval()
+    """The same structure in eval mode, sharing parameters and buffers with the caller's module.
+
+    Hooks stay behind: they are the caller's.
+    """
+    memo: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    for part in module.modules():
+        for name in _HOOKS & vars(part).keys():
+            memo[id(getattr(part, name))] = OrderedDict()
+    try:
+        return copy.deepcopy(module, memo).eval()
+    except Exception as error:
+        raise GraphError(
+            f"{type(module).__name__} cannot be copied: {reason(error)}. Parameters that are "
+            "computed (weight_norm, spectral_norm) must be made plain ones first."
+        ) from error
 
 
 def _trace(module: nn.Module) -> fx.Graph:
@@ -258,24 +287,40 @@ def _trace(module: nn.Module) -> fx.Graph:
         return fx.Tracer().trace(module)
     except Exception as error:
         raise GraphError(
-            f"{type(module).__name__} cannot be traced: {str(error).splitlines()[0]}. "
+            f"{type(module).__name__} cannot be traced: {reason(error).splitlines()[0]}. "
             "Control flow that depends on the image's values must be taken out of forward."
         ) from error
 
 
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """A forward that counts or averages into a buffer leaves the caller's as it was."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            if not torch.equal(buffer, value):
+                buffer.copy_(value)
+
+
 def _verify(module: nn.Module, trial: Tensor, ours: Tensor) -> None:
     theirs = module(trial.clone())
-    scale = float(theirs.abs().max()) or 1.0
-    tolerance = 1e-9 if trial.dtype == torch.float64 else 1e-3
-    if theirs.shape != ours.shape or float((theirs - ours).abs().max()) > tolerance * scale:
+    scale = float(theirs.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
+    tolerance = torch.finfo(trial.dtype).eps ** 0.5  # rounding in another order stays far below it
+    if theirs.shape != ours.shape or not torch.allclose(
+        theirs, ours, rtol=0.0, atol=tolerance * scale, equal_nan=True
+    ):
         raise GraphError(
-            f"The graph of {type(module).__name__} does not reproduce its output. An in-place "
-            "operation on a tensor that is used again is the usual cause; use its out-of-place form."
+            f"The graph of {type(module).__name__} does not reproduce its output. The usual cause "
+            "is an in-place operation on a tensor that is used again; use its out-of-place form."
         )
 
 
 @torch.no_grad()
-def build(module: nn.Module, input_size: tuple[int, int, int]) -> tuple[nn.Module, tuple[Node, ...]]:
+def build(
+    module: nn.Module, input_size: tuple[int, int, int]
+) -> tuple[nn.Module, tuple[Node, ...]]:
     """(eval copy of the module, its nodes in order of execution; the input first, the output last).
 
     Raises:
@@ -287,11 +332,11 @@ def build(module: nn.Module, input_size: tuple[int, int, int]) -> tuple[nn.Modul
     generator = torch.Generator().manual_seed(0)
     trial = torch.randn(_BATCH, *input_size, generator=generator).to(like)
     builder = _Builder(copied, trial)
-    builder.build(_trace(copied))
-    output = builder.output
-    assert output is not None
-    final = builder.latest_ref(output).node if output.node in builder.latest else output.node
-    _verify(copied, trial, builder.results[final])
+    with _buffers_kept(copied):
+        builder.build(_trace(copied))
+        assert builder.output is not None
+        final = builder.output.node
+        _verify(copied, trial, builder.results[final])
     return copied, _prune(builder.nodes, final)
 
 

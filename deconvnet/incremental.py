@@ -1,10 +1,10 @@
 """Forward passes of many images that differ from one clean image inside a small rectangle.
 
-The clean maps are computed once. A change is then pushed up through every op's window: only the part
-of each map that it can reach is recomputed, from the changed part below with a halo of clean values,
-many images at a time. Exact: every recomputed value sees just the inputs it would see in a full pass
-(chains, branches, skips, normalisation and global operations alike). An op that sees everything (a
-fully connected layer, global pooling) runs on whole maps.
+The clean maps are computed once. A change is then pushed up through every op's window: only the
+part of each map that it can reach is recomputed, from the changed part below with a halo of clean
+values, many images at a time. Exact: every recomputed value sees just the inputs it would see in a
+full pass (chains, branches, skips, normalisation and global operations alike). An op that sees
+everything (a fully connected layer, global pooling) runs on whole maps.
 
 Planning (`plan_changes`, integers only) stands apart from doing (`Incremental`).
 
@@ -140,7 +140,9 @@ def plan_changes(
     return changes
 
 
-def multiply_adds(nodes: Sequence[Node], order: Sequence[int], changes: Mapping[int, Change] | None) -> int:
+def multiply_adds(
+    nodes: Sequence[Node], order: Sequence[int], changes: Mapping[int, Change] | None
+) -> int:
     """Products per image of a full pass (None) or of an incremental one."""
     total = 0
     for place in order:
@@ -156,7 +158,8 @@ def _cells(first_y: Ints, first_x: Ints, h: int, w: int, width: int, plane: int 
     rows = first_y[:, None] + np.arange(h)
     columns = first_x[:, None] + np.arange(w)
     image = np.arange(len(first_y))[:, None, None] * plane
-    return image + rows[:, :, None] * width + columns[:, None, :]
+    cells: Ints = image + rows[:, :, None] * width + columns[:, None, :]
+    return cells
 
 
 class Clean:
@@ -217,8 +220,10 @@ class Incremental:
     def channel_sum(self, place: int, patches: Tensor, which: slice, channel: int) -> Tensor:
         """[n]: one channel's sum over the whole map, from the clean sum and what changed."""
         clean, change = self.clean[place][:, channel], self.changes[place].part(which)
-        if patches.dim() == 2 or change.whole:  # noqa: PLR2004 - a vector
-            return patches[:, channel].flatten(1).sum(1) if patches.dim() > 2 else patches[:, channel]  # noqa: PLR2004
+        if patches.dim() == 2 or change.whole:
+            return (
+                patches[:, channel].flatten(1).sum(1) if patches.dim() > 2 else patches[:, channel]
+            )
         frame = (change.y.first, change.x.first, change.y.size, change.x.size)
         before = _take(clean[:, None], *frame)[..., 0]
         return clean.sum() + (patches[:, channel] - before).flatten(1).sum(1)
@@ -239,8 +244,9 @@ class Incremental:
         below = [changes[i] for i in node.inputs]
         if op.window is None or (change.whole and all(c.whole for c in below)):
             return op.forward(*(self._whole(i, values[i], changes[i]) for i in node.inputs))
-        if op.window == POINT and all(c.same_frame(change) for c in below):
-            return op.forward_patch(*(values[i] for i in node.inputs), constant=op.constant)
+        aligned = op.window == POINT and all(c.same_frame(change) for c in below)
+        if aligned and op.constant is None:
+            return op.forward_patch(*(values[i] for i in node.inputs))
         windows = [self._window(place, i, values[i], changes[i], change) for i in node.inputs]
         constant = op.constant
         if constant is not None:
@@ -250,7 +256,7 @@ class Incremental:
 
     def _whole(self, place: int, value: Tensor, change: Change) -> Tensor:
         """The whole map of a node: the clean one with its changed patch."""
-        if change.whole or value.dim() == 2:  # noqa: PLR2004 - a vector
+        if change.whole or value.dim() == 2:
             return value
         origin = np.zeros(len(value), np.int64)
         clean = self.clean[place].permute(0, 2, 3, 1)
@@ -267,15 +273,13 @@ class Incremental:
         (sh, sw), (ph, pw), (eh, ew) = op.window.stride, op.window.padding, op.window.extent
         first_y, first_x = wanted.y.first * sh - ph, wanted.x.first * sw - pw
         h, w = (wanted.y.size - 1) * sh + eh, (wanted.x.size - 1) * sw + ew
-        source, top, left = self._pad(above, place, h, w, op, wanted)
+        source, top, left = self._pad(above, place, h, w, op)
         windows = _take(source, first_y + top, first_x + left, h, w)
         _paste(windows, first_y, first_x, value, change)
         return windows.permute(0, 3, 1, 2)
 
-    def _pad(
-        self, above: int, place: int, h: int, w: int, op: Op, wanted: Change
-    ) -> tuple[Tensor, int, int]:
-        """The clean map with all the border that any window reaches; and how much of it comes first."""
+    def _pad(self, above: int, place: int, h: int, w: int, op: Op) -> tuple[Tensor, int, int]:
+        """The clean map with all the border that a window reaches; and how much comes first."""
         key = (above, place)
         if key not in self._padded:
             assert op.window is not None

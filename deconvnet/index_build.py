@@ -109,10 +109,7 @@ class Scan:
     def _forward(self, pictures: Sequence[Loaded]) -> dict[str, Tensor]:
         x = stack(self.net, pictures, self.plan.block)
         maps = forward.capture(self.net, x, self.plan.layers)
-        return {
-            layer: m if m.dim() == 4 else m[:, :, None, None]  # noqa: PLR2004 - n, c, h, w
-            for layer, m in maps.items()
-        }
+        return {layer: m if m.dim() == 4 else m[:, :, None, None] for layer, m in maps.items()}
 
     def _count(
         self,
@@ -194,7 +191,7 @@ def positions(
 
 def spatial_landmarks(net: Network) -> tuple[str, ...]:
     """The landmarks that are maps, by depth; those after the fully connected layers are not."""
-    maps = [name for name in net.landmarks if len(net.layer(name).shape) == 3]  # noqa: PLR2004
+    maps = [name for name in net.landmarks if len(net.layer(name).shape) == 3]
     return tuple(sorted(maps, key=net.find))
 
 

@@ -51,7 +51,8 @@ class _Ascent:
         tops, lefts = origins(self.patches[INPUT], self.ys, self.xs)
         patch = self.patches[INPUT]
         frame = Crops(x.new_empty(len(rows), 0, patch.y.size, patch.x.size), tops, lefts)
-        self.crops[INPUT] = Crops(cut(x, rows, frame, 0), tops, lefts)
+        values = cut(x, rows, frame, 0).expand(len(rows), -1, -1, -1)
+        self.crops[INPUT] = Crops(values, tops, lefts)
 
     def _is_whole(self, place: int) -> bool:
         patch, size = self.patches[place], map_size(self.net.nodes[place].shape)

@@ -40,7 +40,10 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def in_batches(
-    count: int, size: int, work: Callable[[slice], Tensor], done: Callable[[int], None] | None = None
+    count: int,
+    size: int,
+    work: Callable[[slice], Tensor],
+    done: Callable[[int], None] | None = None,
 ) -> Tensor:
     """`work` over slices of range(count), joined; a slice that runs out of memory is halved.
 

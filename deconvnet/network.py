@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from deconvnet.errors import AddressError, GraphError, nearest
 from deconvnet import fingerprint, zoo
+from deconvnet.errors import AddressError, GraphError, nearest
 from deconvnet.graph import build
 from deconvnet.preprocess import Preprocess
 from deconvnet.receptive import reach
@@ -66,7 +66,7 @@ class Network:
         weights: what was asked for: "DEFAULT", a path, or None for random ones.
     """
 
-    def __init__(  # noqa: PLR0913 - a record of what is known
+    def __init__(
         self,
         module: nn.Module,
         input_size: tuple[int, int, int],
@@ -78,7 +78,8 @@ class Network:
         spec: Any = None,
         weights: str | None = None,
     ) -> None:
-        if len(input_size) != 3 or min(input_size) < 1:  # noqa: PLR2004 - c, h, w
+        size: Sequence[int] = input_size
+        if len(size) != 3 or min(size) < 1:
             raise GraphError(f"input_size is {input_size}, expected (channels, height, width).")
         self.input_size = input_size
         self.name = name or type(module).__name__
@@ -104,10 +105,10 @@ class Network:
         """
         found = [
             node for node in self.nodes[1:]
-            if node.op is not None and node.op.kind == "ReLU" and len(node.shape) == 3  # noqa: PLR2004
+            if node.op is not None and node.op.kind == "ReLU" and len(node.shape) == 3
         ]  # fmt: skip
         last = list({node.shape[1:]: node.name for node in found}.values())[-5:]
-        if len(last) < 5 <= len(found) or len(last) < len(found) <= 5:  # noqa: PLR2004 - five stages
+        if len(last) < 5 <= len(found) or len(last) < len(found) <= 5:
             count = min(5, len(found))
             picks = sorted({round((i + 1) * len(found) / count) - 1 for i in range(count)})
             last = [found[i].name for i in picks]
@@ -157,7 +158,8 @@ class Network:
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.input_size))
-        return f"<Network {self.name} {size}: {len(self.nodes) - 1} layers, {len(self.landmarks)} landmarks>"
+        layers, landmarks = len(self.nodes) - 1, len(self.landmarks)
+        return f"<Network {self.name} {size}: {layers} layers, {landmarks} landmarks>"
 
 
 def _layer_table(net: Network) -> LayerTable:

@@ -5,13 +5,14 @@ a class (figure 7d), the total activity of the layer-5 map that is strongest in 
 (7b), and the most probable label (7e).
 
 Occluders overhang the border, from stride - size on, so that every pixel is covered equally often:
-(size / stride)² times where stride divides size. A pixel's value is the mean over the occluders that
-cover it.
+(size / stride)² times where stride divides size. A pixel's value is the mean over the occluders
+that cover it.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, overload
 
 import torch
@@ -70,7 +71,8 @@ class Occluder:
         if self.fill == "blur":
             sigma = max(self.size / 4, 1.0)
             reach = min(int(3 * sigma), min(x.shape[2:]) - 1)
-            return gaussian_blur(x, [2 * reach + 1] * 2, [sigma, sigma])
+            blurred: Tensor = gaussian_blur(x, [2 * reach + 1] * 2, [sigma, sigma])
+            return blurred
         if self.fill == "grey":
             colour = (0.5, 0.5, 0.5)
         elif self.fill == "black":
@@ -126,13 +128,14 @@ class OcclusionMap:
 
     def upsample(self, which: Literal["probability", "activity"] = "probability") -> Tensor:
         """[H, W]: for each pixel the mean over the occluders that cover it."""
-        values = getattr(self, which)[None, None].to(torch.float64)
+        grid: Tensor = self.probability if which == "probability" else self.activity
+        values = grid[None, None].to(torch.float64)
         both = torch.cat([values, torch.ones_like(values)], dim=0)
         kernel = values.new_ones(1, 1, self.size, self.size)
         spread = F.conv_transpose2d(both, kernel, stride=self.stride)
         first = self.size - self.stride
         total, count = spread[:, 0, first : first + self.shape[0], first : first + self.shape[1]]
-        return (total / count).to(getattr(self, which).dtype)
+        return (total / count).to(grid.dtype)
 
 
 def _head(net: Network) -> Callable[[Tensor], Tensor]:
@@ -144,7 +147,7 @@ def _head(net: Network) -> Callable[[Tensor], Tensor]:
 
 
 def _layer_five(net: Network) -> str:
-    maps = [name for name in net.landmarks if len(net.layer(name).shape) == 3]  # noqa: PLR2004 - c, h, w
+    maps = [name for name in net.landmarks if len(net.layer(name).shape) == 3]
     if not maps:
         raise ParameterError(f"{net.name} has no landmark with a map; give unit='layer:channel'.")
     return "conv5" if "conv5" in maps else maps[-1]
@@ -153,7 +156,9 @@ def _layer_five(net: Network) -> str:
 class Scorer:
     """The three outputs for a batch, from one pass: [n, 3] of probability, activity, label."""
 
-    def __init__(self, net: Network, x: Tensor, target: int | None, unit: Unit | str | None) -> None:
+    def __init__(
+        self, net: Network, x: Tensor, target: int | None, unit: Unit | str | None
+    ) -> None:
         self.net = net
         self.output = net.nodes[-1].name
         if len(net.nodes[-1].shape) != 1:
@@ -165,7 +170,7 @@ class Scorer:
         chosen = None if unit is None else Unit.parse(unit)
         layer = _layer_five(net) if chosen is None else chosen.layer
         found = capture(net, x, [layer, self.output])
-        maps = found[layer].flatten(2).sum(2) if found[layer].dim() > 2 else found[layer]  # noqa: PLR2004
+        maps = found[layer].flatten(2).sum(2) if found[layer].dim() > 2 else found[layer]
         if chosen is None:
             chosen = Unit(layer, int(maps[0].argmax()))
         if chosen.channel >= maps.shape[1]:
@@ -288,6 +293,10 @@ def _grid(occluder: Occluder, x: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(ys, xs, indexing="ij"), dim=-1)
 
 
+def _after(base: int, done: Callable[[int], None], count: int) -> None:
+    done(base + count)
+
+
 def _levels(
     scorer: Scorer, x: Tensor, occluder: Occluder, way: tuple[_Plain | _Changes, str],
     done: Callable[[int], None],
@@ -306,7 +315,7 @@ def _levels(
         missing = [place for place in flat if place not in known]
         if missing:
             base = len(known)
-            values = way[0](torch.tensor(missing), lambda n, base=base: done(base + n))
+            values = way[0](torch.tensor(missing), partial(_after, base, done))
             known.update(zip(missing, values, strict=True))
         yield _assemble(scorer, torch.stack([known[p] for p in flat]), positions, level, x, way[1])
 
@@ -324,7 +333,7 @@ def occlusion(
     strategy: str = "auto", on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[OcclusionMap]: ...  # fmt: skip
 @torch.no_grad()
-def occlusion(  # noqa: PLR0913 - the parameters of the experiment
+def occlusion(
     net: Network, x: Tensor, target: int | None = None, size: int = 32, stride: int = 8,
     fill: str = "grey", unit: Unit | str | None = None, *, progressive: bool = False,
     strategy: str = "auto", on_progress: Callable[[int, int], None] | None = None,
@@ -338,8 +347,8 @@ def occlusion(  # noqa: PLR0913 - the parameters of the experiment
         fill: "grey", "mean", "black", "blur" or "#rrggbb".
         unit: the map whose activity is followed; None: that of conv5 (else the last landmark with
             maps) with the largest spatial sum in the clean image.
-        progressive: yield maps of strides 4·stride, 2·stride and stride (as far as the size allows),
-            each built on the one before, instead of returning the last.
+        progressive: yield maps of strides 4·stride, 2·stride and stride (as the size allows), each
+            built on the one before, instead of returning the last.
         strategy: "plain" runs every occluded image through the whole network; "incremental"
             recomputes only what changes; "auto" chooses by counted multiply-adds.
         on_progress: called with (positions done, positions in all).

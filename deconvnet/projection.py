@@ -53,7 +53,7 @@ class Projection:
 
 def _is_map(values: Tensor) -> bool:
     """Whether this is [n, c, h, w], which has regions; anything else goes down whole."""
-    return values.dim() == 4  # noqa: PLR2004 - n, c, h, w
+    return values.dim() == 4
 
 
 class _Descent:
@@ -282,7 +282,7 @@ def project(
 
 
 def _local_pays(net: Network, layer: str, units: Sequence[Unit], images: int) -> bool:
-    """Whether to run only what the units see upwards too: their places are given, and it is less."""
+    """Whether to go up in crops too: the units' places are given, and it is less work."""
     op = net.nodes[net.find(layer)].op
     if any(unit.y is None for unit in units) or op is None or op.window is None:
         return False

@@ -18,7 +18,7 @@ Plan = Mapping[int, Patch]
 
 def map_size(shape: tuple[int, ...]) -> tuple[int, int]:
     """(height, width) of a node's output; a vector of features is a 1×1 map."""
-    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)  # noqa: PLR2004 - c, h, w
+    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
 
 
 def plan(nodes: Sequence[Node], place: int, *, limit: bool = False) -> Plan:

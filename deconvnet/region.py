@@ -70,7 +70,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window: output o sees inputs o·stride - padding + dilation·[0, kernel), per axis."""
+    """A sliding window: output o sees o·stride - padding + dilation·[0, kernel), per axis."""
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)

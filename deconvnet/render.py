@@ -70,9 +70,7 @@ def enlarge(pixels: Pixels, size: int, *, smooth: bool = False) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize(shape, how))
 
 
-def tiles(
-    pictures: Sequence[Pixels], columns: int, *, gap: int = 2, background: int = 0
-) -> Pixels:
+def tiles(pictures: Sequence[Pixels], columns: int, *, gap: int = 2, background: int = 0) -> Pixels:
     """Pictures of one size or smaller, row by row, each centred in a cell of the largest size."""
     height = max(p.shape[0] for p in pictures)
     width = max(p.shape[1] for p in pictures)
@@ -136,7 +134,8 @@ def over(photograph: Pixels, values: Tensor, limit: float) -> Pixels:
     luma = (photograph @ np.array([0.299, 0.587, 0.114]))[..., None]
     share = (values.detach().abs().float().cpu() / limit).clamp(0, 1).sqrt().numpy()[..., None]
     mixed = 0.8 * share * diverging(values, limit) + (1 - 0.8 * share) * luma
-    return np.rint(mixed).clip(0, 255).astype(np.uint8)
+    pixels: Pixels = np.rint(mixed).clip(0, 255).astype(np.uint8)
+    return pixels
 
 
 def save_png(pixels: Pixels) -> bytes:

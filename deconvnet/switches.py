@@ -77,7 +77,7 @@ def unpool(g: Tensor, switches: Tensor, window: Window) -> Tensor:
         return _scatter(out, g, switches, window)
     # Elsewhere scatter_add_ adds in no fixed order.
     for place, tap in enumerate(taps(out, window, g.shape[2], g.shape[3])):
-        tap += g * (switches == place)
+        tap.add_(g * (switches == place))
     return out
 
 

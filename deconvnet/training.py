@@ -98,7 +98,7 @@ class Pixels:
 
 
 def rate_at(fraction: float, peak: float) -> float:
-    """The rate after `fraction` of the steps: cosine from a quarter up to `peak`, then cosine down to zero."""
+    """The rate after `fraction` of the steps: a cosine from peak / 4 to `peak`, one to zero."""
     if fraction < _WARM_UP:
         return peak * (0.25 + 0.75 * (0.5 - 0.5 * math.cos(math.pi * fraction / _WARM_UP)))
     return peak * (0.5 + 0.5 * math.cos(math.pi * (fraction - _WARM_UP) / (1 - _WARM_UP)))
@@ -123,7 +123,7 @@ def augment(pixels: Tensor, size: tuple[int, int], shift: int, rng: torch.Genera
 
 
 def clip_rms(module: nn.Module, limit: float) -> None:
-    """Scale back every convolution filter whose root mean square exceeds `limit` (ZF, section 3)."""
+    """Scale back convolution filters whose root mean square exceeds `limit` (ZF, section 3)."""
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d):
@@ -185,8 +185,8 @@ def _precision(wanted: str, device: str) -> bool:
     if wanted != "auto":
         return wanted == "bf16"
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.backends.cpu.get_cpu_capability() == "AVX512") and _cpu_has_bf16()
+        return bool(torch.cuda.is_bf16_supported())
+    return _cpu_has_bf16()
 
 
 def _cpu_has_bf16() -> bool:
@@ -213,7 +213,7 @@ class Trainer:
         self.names = [(class_names or {}).get(label, label) for label in self.labels]
         self.train, self.validation = train, validation
         self.targets = class_ids(train, self.labels)
-        self.module = module.to(options.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack memory_format
+        self.module = module.to(options.device).to(memory_format=torch.channels_last)
         first = [p for n, p in module.named_parameters() if n.startswith("conv1.")]
         ids = {id(p) for p in first}
         rest = [p for p in module.parameters() if id(p) not in ids]
@@ -237,7 +237,9 @@ class Trainer:
         show = self.options.progress
         pixels = Pixels(self.train, self.spec.preprocess, progress=show)
         held_out = (
-            Pixels(self.validation, self.spec.preprocess, progress=show) if self.validation else None
+            Pixels(self.validation, self.spec.preprocess, progress=show)
+            if self.validation
+            else None
         )
         try:
             while self.progress.epoch < self.options.recipe.epochs:
@@ -287,9 +289,8 @@ class Trainer:
                 self._step(*ready.result())
                 state.seconds = base + time.monotonic() - started
                 bar.update(recipe.batch)
-                bar.set_postfix_str(
-                    f"loss {state.loss / state.seen:.3f} top-1 {100 * state.correct / state.seen:.1f}%"
-                )
+                top1 = 100 * state.correct / state.seen
+                bar.set_postfix_str(f"loss {state.loss / state.seen:.3f} top-1 {top1:.1f}%")
                 if time.monotonic() - saved > self.options.checkpoint_every:
                     self._checkpoint()
                     saved = time.monotonic()
@@ -393,7 +394,7 @@ class Trainer:
 def first_layer_picture(module: nn.Module) -> Image.Image | None:
     """The first convolution's filters in colour, each on its own scale; None if it is not RGB."""
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None or first.weight.shape[1] != 3:  # noqa: PLR2004 - red, green, blue
+    if first is None or first.weight.shape[1] != 3:
         return None
     pictures = [render.enlarge(render.signed(w, render.own_scale(w, 1.0)), 36)
                 for w in first.weight.detach()]  # fmt: skip

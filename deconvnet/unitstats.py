@@ -144,7 +144,7 @@ class ChannelStats:
     def selectivity(self) -> NDArray[np.float64]:
         """See the module. float64 [channels]; NaN with fewer than two labels, or never active."""
         means = self.class_means[self.class_count > 0]
-        if len(means) < 2:  # noqa: PLR2004 - a comparison takes two
+        if len(means) < 2:
             return np.full(self.channels, np.nan)
         most = means.max(0)
         others = (means.sum(0) - most) / (len(means) - 1)

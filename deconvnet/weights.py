@@ -1,4 +1,4 @@
-"""Reading and writing weights: safetensors, or `.pth` with `weights_only`; never a pickle's code."""
+"""Reading and writing weights: safetensors, or `.pth` with `weights_only`; no pickle's code."""
 
 import json
 import os
@@ -97,5 +97,5 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
 
 
 def read_names(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
-    """The class names ("classes") or folder labels ("labels") that the trainer keeps with weights."""
+    """Class names ("classes") or folder labels ("labels"), kept with weights by the trainer."""
     return tuple(json.loads(metadata[key])) if key in metadata else None

@@ -100,7 +100,7 @@ def torchvision_spec(
         ),
         title=title,
         source=source,
-        licence="torchvision: BSD-3-Clause; weights trained on ImageNet (its terms of access apply)",
+        licence="torchvision: BSD-3-Clause; weights trained on ImageNet, whose terms apply",
         classes=tuple(weights["DEFAULT"].meta["categories"]),
         fetch=fetch,
     )
@@ -123,7 +123,9 @@ def _execute(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ModelError(f"'{path}' cannot be imported: {type(error).__name__}: {error}.") from error
+        raise ModelError(
+            f"'{path}' cannot be imported: {type(error).__name__}: {error}."
+        ) from error
     return module
 
 

@@ -57,7 +57,8 @@ class ZFNet(nn.Module):
         x = self.pool5(x).flatten(1)
         x = self.drop6(self.relu6(self.fc6(x)))
         x = self.drop7(self.relu7(self.fc7(x)))
-        return self.fc8(x)
+        logits: Tensor = self.fc8(x)
+        return logits
 
 
 SPEC = ModelSpec(

@@ -1,8 +1,8 @@
 """ZFNet for 64×64 images: the paper's five stages at a quarter of its input's area per side.
 
 7×7 stride 2, max-pool 3×3 stride 2 (ceil), contrast normalisation, 5×5, pool, normalisation,
-three 3×3, pool. Receptive fields of the landmarks: 7, 27, 51, 67 and 83 pixels, jumps 2, 4, 8, 8, 8.
-The narrow widths let it train on two CPU cores.
+three 3×3, pool. Receptive fields of the landmarks: 7, 27, 51, 67 and 83 pixels, jumps 2, 4, 8, 8
+and 8. The narrow widths let it train on two CPU cores.
 
 Source: Zeiler & Fergus, arXiv:1311.2901, section 3 and figure 3, scaled down.
 """
@@ -64,7 +64,8 @@ class ZFNet64(nn.Module):
         x = self.pool5(x).flatten(1)
         x = self.drop6(self.relu6(self.fc6(x)))
         x = self.drop7(self.relu7(self.fc7(x)))
-        return self.fc8(x)
+        logits: Tensor = self.fc8(x)
+        return logits
 
 
 SPEC = ModelSpec(
@@ -86,7 +87,5 @@ SPEC = ModelSpec(
     licence="weights: trained here; images: ImageNet, non-commercial research",
     # With He's scale in conv1 the first filters stay noise for epochs, and every projection with
     # them; a tenth of it, learnt three times as fast, gives edges and colour blobs.
-    recipe=Recipe(
-        epochs=16, batch=128, rate=0.04, first_layer_rate=3.0, shift=6, rms_clip=0.1
-    ),
+    recipe=Recipe(epochs=16, batch=128, rate=0.04, first_layer_rate=3.0, shift=6, rms_clip=0.1),
 )

@@ -77,6 +77,9 @@ class Run:
     on_partial: Callable[[Explanation], None] | None = None
 
 
+_AnyParams = Params  # inside `Method` the name is an attribute
+
+
 class Method(ABC):
     """One way to explain.
 
@@ -92,7 +95,7 @@ class Method(ABC):
     source: ClassVar[str]
     explains: ClassVar[frozenset[Explains]]
     needs_target: ClassVar[bool]
-    Params: ClassVar[type[Params]]
+    Params: ClassVar[type[_AnyParams]]
 
     @abstractmethod
     def explain(self, net: Network, x: Tensor, params: Any, run: Run) -> Explanation:
@@ -114,7 +117,7 @@ class Method(ABC):
             net, x, self.parse(params), Run(self.check_target(target), **run)
         )  # fmt: skip
 
-    def parse(self, params: Any) -> Params:
+    def parse(self, params: Any) -> _AnyParams:
         """Parameters from a dict. Raises ParameterError naming the first bad one."""
         if isinstance(params, self.Params):
             return params

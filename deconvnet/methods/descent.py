@@ -60,5 +60,3 @@ class Descent(Method):
                 f"rule {self.rule}", f"normalisation {params.lrn}", scale.label,
             ),
         )  # fmt: skip
-
-

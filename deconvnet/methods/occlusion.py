@@ -1,8 +1,8 @@
 """Occlusion: P(class), a map's total activity and the label for every position of a grey square.
 
 See `deconvnet.occlusion`. The heatmap is the fall of the probability, clean minus occluded, as the
-mean over the occluders that cover a pixel: red where hiding it hurts the class, blue where it helps.
-Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 and figure 7.
+mean over the occluders that cover a pixel: red where hiding it hurts the class, blue where it
+helps. Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 and figure 7.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ class OcclusionParams(Params):
     )
     fill: str = Field(
         "grey",
-        description="What the square shows: grey, mean (the image's colour), black, blur, or #rrggbb.",
+        description="What it shows: grey, mean (the image's colour), black, blur, or #rrggbb.",
         pattern=r"^(grey|mean|black|blur|#[0-9a-fA-F]{6})$",
     )
 
@@ -82,7 +82,7 @@ def present(net: Network, x: Tensor, found: OcclusionMap) -> Explanation:
     limit = max(float(fall.abs().max()), 1e-6)
     activity = found.upsample("activity")
     low, high = float(activity.min()), float(activity.max())
-    labels, counts = found.label.unique(return_counts=True)
+    labels, counts = torch.unique(found.label, return_counts=True)
     order = counts.argsort(descending=True, stable=True).tolist()
     shown = [int(labels[i]) for i in order[:_NAMED]]
     colours = dict(zip(shown, render.palette(len(shown)), strict=True))
@@ -129,7 +129,8 @@ def present(net: Network, x: Tensor, found: OcclusionMap) -> Explanation:
             "legend": legend,
         },
         provenance=provenance(
-            net, f"P({target})", f"occluder {found.size} px, stride {found.stride} px, {found.fill}",
+            net, f"P({target})",
+            f"occluder {found.size} px, stride {found.stride} px, {found.fill}",
             f"fall of probability ±{limit:.3g}", f"activity of {found.unit}",
         ),
     )  # fmt: skip

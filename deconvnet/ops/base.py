@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
-import torch
 from torch import Tensor
 
 from deconvnet.errors import ParameterError
@@ -89,7 +88,7 @@ class Op(ABC):
         self, way: Way, *xs: Tensor, constant: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """`record` on patches; see `forward_patch`."""
-        if self.window == POINT:
+        if self.window == POINT and constant is None:
             return self.record(way, *xs)
         return self.forward_patch(*xs, constant=constant), constant
 

@@ -55,7 +55,7 @@ def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[i
 
 @register(torch.conv2d, F.conv2d) if torch.conv2d is not F.conv2d else register(torch.conv2d)
 def conv2d(
-    input: Any,  # noqa: A002 - torch's own argument name
+    input: Any,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,

@@ -50,9 +50,9 @@ class Head(Op):
 
 
 @register(F.linear)
-def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> tuple[Op, list[Any]]:  # noqa: A002
+def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> tuple[Op, list[Any]]:
     """torch.nn.functional.linear on [n, features]."""
-    if len(input.shape) != 2:  # noqa: PLR2004 - n, features
+    if len(input.shape) != 2:
         raise UnknownOpError(
             f"A fully connected layer on {list(input.shape[1:])} is unknown; flatten first."
         )
@@ -66,19 +66,19 @@ def linear_module(module: nn.Linear, x: Any) -> tuple[Op, list[Any]]:
 
 
 def _over_classes(x: Any, dim: int | None) -> None:
-    if dim not in (1, -1, None) or len(x.shape) != 2:  # noqa: PLR2004 - n, classes
+    if dim not in (1, -1, None) or len(x.shape) != 2:
         raise UnknownOpError("A softmax that is not over the classes of [n, classes] is unknown.")
 
 
 @register(F.softmax, torch.softmax, "softmax")
-def softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+def softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple[Op, list[Any]]:
     """torch.softmax over the classes."""
     _over_classes(input, dim)
     return Head("softmax", lambda x: x.softmax(1)), [input]
 
 
 @register(F.log_softmax, torch.log_softmax, "log_softmax")
-def log_softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+def log_softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple[Op, list[Any]]:
     """torch.log_softmax over the classes."""
     _over_classes(input, dim)
     return Head("log-softmax", lambda x: x.log_softmax(1)), [input]
@@ -91,7 +91,7 @@ def softmax_module(module: nn.Softmax | nn.LogSoftmax, x: Any) -> tuple[Op, list
 
 
 @register(F.sigmoid, torch.sigmoid, "sigmoid")
-def sigmoid(input: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+def sigmoid(input: Any) -> tuple[Op, list[Any]]:
     """torch.sigmoid as a head."""
     return Head("sigmoid", torch.sigmoid), [input]
 

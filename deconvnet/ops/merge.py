@@ -12,7 +12,7 @@ from deconvnet.ops.base import Op, Way, register
 
 def _varies(constant: Tensor | float | None) -> Tensor | None:
     """A constant that differs from place to place of a map, else None."""
-    varies = isinstance(constant, Tensor) and constant.dim() > 2 and constant.shape[2:].numel() > 1  # noqa: PLR2004 - n, c, then space
+    varies = isinstance(constant, Tensor) and constant.dim() > 2 and constant.shape[2:].numel() > 1
     return constant if varies and isinstance(constant, Tensor) else None
 
 
@@ -83,7 +83,7 @@ class Concatenate(Op):
         return torch.cat(xs, dim=1)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return list(g.split(self.channels, dim=1))
+        return list(torch.split_with_sizes(g, self.channels, dim=1))
 
 
 def _constant(value: Any, like: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -66,7 +65,7 @@ class LocalResponseNorm(Op):
 
     def _power(self, s: Tensor) -> Tensor:
         """s^-β; by two square roots for the customary β = 3/4."""
-        if self.beta == 0.75:  # noqa: PLR2004 - the paper's exponent
+        if self.beta == 0.75:
             root = s.rsqrt()
             return root.mul_(root.sqrt())
         return s.pow(-self.beta)
@@ -88,7 +87,7 @@ class LocalResponseNorm(Op):
 
 @register(F.batch_norm)
 def batch_norm(
-    input: Any,  # noqa: A002 - torch's own argument name
+    input: Any,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -116,7 +115,7 @@ def batch_norm_module(module: nn.BatchNorm2d, x: Any) -> tuple[Op, list[Any]]:
 
 @register(F.local_response_norm)
 def local_response_norm(
-    input: Any,  # noqa: A002 - torch's own argument name
+    input: Any,
     size: int,
     alpha: float = 1e-4,
     beta: float = 0.75,

@@ -113,7 +113,7 @@ class AveragePool(Op):
         g = g * kept
         out = inflate(g, self.window)
         for tap in taps(out, self.window, g.shape[2], g.shape[3]):
-            tap += g
+            tap.add_(g)
         return [out]
 
 
@@ -147,7 +147,7 @@ def _bins(length: int, count: int) -> Tensor:
 
 @register(F.max_pool2d, torch.max_pool2d)
 def max_pool2d(
-    input: Any,  # noqa: A002 - torch's own argument name
+    input: Any,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
@@ -177,7 +177,7 @@ def max_pool_module(module: nn.MaxPool2d, x: Any) -> tuple[Op, list[Any]]:
 
 @register(F.avg_pool2d)
 def avg_pool2d(
-    input: Any,  # noqa: A002 - torch's own argument name
+    input: Any,
     kernel_size: Any,
     stride: Any = None,
     padding: Any = 0,
@@ -202,7 +202,7 @@ def avg_pool_module(module: nn.AvgPool2d, x: Any) -> tuple[Op, list[Any]]:
 
 
 @register(F.adaptive_avg_pool2d)
-def adaptive_avg_pool2d(input: Any, output_size: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+def adaptive_avg_pool2d(input: Any, output_size: Any) -> tuple[Op, list[Any]]:
     """torch.nn.functional.adaptive_avg_pool2d."""
     shape = (input.shape[-2], input.shape[-1])
     wanted = (output_size,) * 2 if isinstance(output_size, int | None) else tuple(output_size)
@@ -218,7 +218,7 @@ def adaptive_avg_pool_module(module: nn.AdaptiveAvgPool2d, x: Any) -> tuple[Op, 
 
 @register(F.adaptive_max_pool2d)
 def adaptive_max_pool2d(
-    input: Any,  # noqa: A002 - torch's own argument name
+    input: Any,
     output_size: Any,
     return_indices: bool = False,
 ) -> tuple[Op, list[Any]]:

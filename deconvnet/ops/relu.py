@@ -41,7 +41,7 @@ class ReLU(Op):
 
 
 @register(F.relu, torch.relu, torch.relu_, "relu", "relu_")
-def relu(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:  # noqa: A002
+def relu(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:
     """torch.nn.functional.relu and its spellings."""
     return ReLU(), [input]
 
@@ -53,7 +53,7 @@ def relu_module(module: nn.ReLU, x: Any) -> tuple[Op, list[Any]]:
 
 
 @register(F.relu6)
-def relu6(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:  # noqa: A002
+def relu6(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:
     """torch.nn.functional.relu6."""
     return ReLU(6.0), [input]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, register
 from deconvnet.ops.pool import AdaptiveAverage
+from deconvnet.region import Window
 
 
 class Identity(Op):
@@ -41,20 +42,40 @@ class Reshape(Op):
 
 
 class GlobalMean(Op):
-    """The mean over the map, [n, c, h, w] → [n, c]."""
+    """The mean over the map, [n, c, …] → [n, c]."""
 
     kind = "global average pooling"
     window = None
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return xs[0].mean(dim=(2, 3))
+        return xs[0].flatten(2).mean(2)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        scaled = g / (self.shape[0] * self.shape[1])
-        return [scaled[:, :, None, None].expand(-1, -1, *self.shape).contiguous()]
+        scaled = (g / math.prod(self.shape)).view(*g.shape, *(1,) * len(self.shape))
+        return [scaled.expand(*g.shape, *self.shape).contiguous()]
+
+
+class Pad(Op):
+    """A constant around the map, on each side its own number of cells."""
+
+    kind = "padding"
+
+    def __init__(self, left: int, right: int, top: int, bottom: int, value: float) -> None:
+        self.window = Window(padding=(top, left))
+        self.pad_value = value
+        self._sides = (left, right, top, bottom)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return F.pad(xs[0], self._sides, value=self.pad_value)
+
+    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
+        return xs[0]
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        return [g]
 
 
 def _reshape(x: Any, target: tuple[int, ...]) -> tuple[Op, list[Any]]:
@@ -77,7 +98,7 @@ def _reshape(x: Any, target: tuple[int, ...]) -> tuple[Op, list[Any]]:
 
 
 @register(torch.flatten, "flatten")
-def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> tuple[Op, list[Any]]:  # noqa: A002
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> tuple[Op, list[Any]]:
     """torch.flatten from the channels on."""
     rank = len(input.shape)
     start, end = start_dim % rank, end_dim % rank
@@ -101,13 +122,13 @@ def view(x: Any, *shape: Any) -> tuple[Op, list[Any]]:
 
 
 @register(torch.reshape)
-def reshape(input: Any, shape: Any) -> tuple[Op, list[Any]]:  # noqa: A002
+def reshape(input: Any, shape: Any) -> tuple[Op, list[Any]]:
     """torch.reshape."""
     return view(input, *shape)
 
 
 @register("squeeze", torch.squeeze)
-def squeeze(input: Any, dim: Any = None) -> tuple[Op, list[Any]]:  # noqa: A002
+def squeeze(input: Any, dim: Any = None) -> tuple[Op, list[Any]]:
     """torch.squeeze of dimensions other than the batch."""
     rank = len(input.shape)
     dims = (
@@ -120,22 +141,45 @@ def squeeze(input: Any, dim: Any = None) -> tuple[Op, list[Any]]:  # noqa: A002
 
 
 @register("mean", torch.mean)
-def mean(input: Any, dim: Any = None, keepdim: bool = False) -> tuple[Op, list[Any]]:  # noqa: A002
-    """The mean over both axes of the map."""
+def mean(input: Any, dim: Any = None, keepdim: bool = False) -> tuple[Op, list[Any]]:
+    """The mean over all of the map."""
     rank = len(input.shape)
     dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or []))
-    if rank != 4 or dims != [2, 3]:  # noqa: PLR2004 - n, c, h, w
+    if rank < 3 or dims != list(range(2, rank)) or (keepdim and rank != 4):
         raise UnknownOpError(
-            f"A mean of {list(input.shape[1:])} over dimensions {dims} is unknown; expected 2 and 3."
+            f"A mean of {list(input.shape[1:])} over dimensions {dims} is unknown; expected the "
+            "whole map, dimensions 2 and 3."
         )
-    shape = (input.shape[2], input.shape[3])
+    shape = tuple(input.shape[2:])
     return (AdaptiveAverage((1, 1), shape) if keepdim else GlobalMean(shape)), [input]
+
+
+@register(F.pad)
+def pad(
+    input: Any, pad: Any, mode: str = "constant", value: float | None = None
+) -> tuple[Op, list[Any]]:
+    """torch.nn.functional.pad of the map with a constant."""
+    sides = tuple(int(n) for n in pad)
+    sides = (*sides, *(0,) * (4 - len(sides)))
+    if mode != "constant" or len(input.shape) != 4 or any(sides[4:]) or min(sides) < 0:
+        raise UnknownOpError(
+            f"A padding of {list(input.shape[1:])} by {list(sides)} in mode '{mode}' is unknown; "
+            "expected a constant around the map."
+        )
+    left, right, top, bottom = sides[:4]
+    return Pad(left, right, top, bottom, float(value or 0)), [input]
+
+
+@register(nn.ZeroPad2d, nn.ConstantPad2d)
+def pad_module(module: nn.ConstantPad2d, x: Any) -> tuple[Op, list[Any]]:
+    """nn.ZeroPad2d and nn.ConstantPad2d."""
+    return pad(x, module.padding, value=module.value)
 
 
 @register(F.dropout, F.dropout2d, F.feature_alpha_dropout, F.alpha_dropout)
 def dropout(
     input: Any, p: float = 0.5, training: bool = False, inplace: bool = False
-) -> tuple[Op, list[Any]]:  # noqa: A002, E501
+) -> tuple[Op, list[Any]]:
     """Dropout outside training."""
     if training:
         raise UnknownOpError(

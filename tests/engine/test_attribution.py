@@ -18,7 +18,9 @@ class Plain(nn.Module):
             nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2),
             nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, 2),
         )  # fmt: skip
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(12 * 3 * 3, 20), nn.ReLU(), nn.Linear(20, 6))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(12 * 3 * 3, 20), nn.ReLU(), nn.Linear(20, 6)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
@@ -32,7 +34,9 @@ def module() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def inputs() -> Tensor:
-    return torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return torch.randn(
+        4, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Captum announces its hooks
@@ -73,7 +77,9 @@ def test_a_layer_may_be_given_as_a_module(module: nn.Module, inputs: Tensor) -> 
     assert torch.equal(by_name, by_module)
 
 
-def test_a_projection_is_the_attribution_times_the_height(module: nn.Module, inputs: Tensor) -> None:
+def test_a_projection_is_the_attribution_times_the_height(
+    module: nn.Module, inputs: Tensor
+) -> None:
     net = dn.trace(module, (3, 32, 32))
     projection = dn.project(net, inputs[:1], "features.4:3")
     assert isinstance(projection, dn.Projection)
@@ -82,11 +88,16 @@ def test_a_projection_is_the_attribution_times_the_height(module: nn.Module, inp
 
 
 @pytest.mark.parametrize(
-    ("window", "strides"), [((3, 8, 8), (3, 4, 4)), ((3, 7, 5), (3, 3, 2)), ((1, 16, 16), (1, 9, 16))]
+    ("window", "strides"),
+    [((3, 8, 8), (3, 4, 4)), ((3, 7, 5), (3, 3, 2)), ((1, 16, 16), (1, 9, 16))],
 )
 @pytest.mark.parametrize("together", [1, 5])
 def test_occlusion_agrees_with_captum(
-    module: nn.Module, inputs: Tensor, window: tuple[int, ...], strides: tuple[int, ...], together: int
+    module: nn.Module,
+    inputs: Tensor,
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    together: int,
 ) -> None:
     options = {"sliding_window_shapes": window, "strides": strides, "baselines": 0.25, "target": 4}
     ours = dn.Occlusion(module).attribute(inputs, **options, perturbations_per_eval=together)  # type: ignore[arg-type]  # by case

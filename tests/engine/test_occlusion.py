@@ -101,7 +101,9 @@ def test_every_pixel_is_covered_equally_often(net: dn.Network, x: Tensor) -> Non
 def test_a_pixel_is_the_mean_of_the_occluders_that_cover_it(net: dn.Network, x: Tensor) -> None:
     m = dn.occlusion(net, x, size=7, stride=3)
     total, count = torch.zeros(2, 20, 24, dtype=torch.float64)
-    for (y, x0), value in zip(m.positions.reshape(-1, 2).tolist(), m.probability.flatten(), strict=True):
+    for (y, x0), value in zip(
+        m.positions.reshape(-1, 2).tolist(), m.probability.flatten(), strict=True
+    ):
         total[max(y, 0) : y + 7, max(x0, 0) : x0 + 7] += value
         count[max(y, 0) : y + 7, max(x0, 0) : x0 + 7] += 1
     torch.testing.assert_close(m.upsample(), total / count)
@@ -114,7 +116,9 @@ def test_the_followed_map_is_the_one_with_the_largest_sum(net: dn.Network, x: Te
     assert m.clean["activity"] == pytest.approx(float(sums.max()))
 
 
-def test_a_progressive_run_ends_in_the_same_map_and_starts_coarse(net: dn.Network, x: Tensor) -> None:
+def test_a_progressive_run_ends_in_the_same_map_and_starts_coarse(
+    net: dn.Network, x: Tensor
+) -> None:
     calls: list[tuple[int, int]] = []
     stages = list(
         dn.occlusion(

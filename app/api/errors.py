@@ -1,0 +1,130 @@
+"""Every error as application/problem+json (RFC 9457), whatever raised it."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from app.api.models import Problem, ProblemFault
+from app.compute.scheduler import WorkerLostError
+from app.compute.units import UnitError
+from app.errors import ArtifactMissingError, Refusal, StorageFullError, invalid_body
+from deconvnet.errors import DeconvnetError
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[Request, Exception], Awaitable[Response]]
+Page = Callable[[Request, Problem], Response]
+
+MEDIA_TYPE = "application/problem+json"
+CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+def problem(refusal: Refusal, instance: str, request_id: str) -> Problem:
+    """The error as data."""
+    return Problem(
+        type=f"urn:deconvnet:problem:{refusal.code}",
+        title=HTTPStatus(refusal.status).phrase,
+        status=refusal.status,
+        detail=refusal.detail,
+        instance=instance,
+        request_id=request_id,
+        errors=[ProblemFault(**vars(fault)) for fault in refusal.faults],
+    )
+
+
+def as_refusal(error: Exception) -> Refusal:
+    """Any exception as what the client may know of it."""
+    if isinstance(error, Refusal):
+        return error
+    for kind, told in _TOLD.items():
+        if isinstance(error, kind):
+            return told(error)
+    return Refusal(500, "internal_error", "Something went wrong here; the log has the details.")
+
+
+def _of_unit(error: UnitError) -> Refusal:
+    again = 2 if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return Refusal(error.status, error.code, error.detail, retry_after=again)
+
+
+def _of_http(error: HTTPException) -> Refusal:
+    code = CODES.get(error.status_code, "http_error")
+    return Refusal(error.status_code, code, str(error.detail))
+
+
+def _of_body(error: RequestValidationError) -> Refusal:
+    """FastAPI's own list, its places turned into pointers into the body."""
+    if isinstance(error.body, bytes):
+        detail = "The body is not JSON, or does not say so. Send Content-Type: application/json."
+        return Refusal(422, "not_json", detail)
+    found = []
+    for one in error.errors():
+        if one["type"] == "json_invalid":
+            return Refusal(400, "bad_json", f"The body is not JSON: {one['msg']}.")
+        source, *place = one["loc"]
+        if source == "body":
+            found.append({**one, "loc": _pointed(place, error.body)})
+        else:
+            found.append({**one, "loc": [source, *place]})
+    return invalid_body(found)
+
+
+def _pointed(place: Sequence[int | str], body: Any) -> list[int | str]:
+    """The parts of a place that are in the body: a union's branch, such as "occlusion", is not."""
+    pointer: list[int | str] = []
+    for part in place[:-1]:
+        inside = isinstance(body, Mapping) and part in body
+        if inside or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
+            pointer.append(part)
+            body = body[part]
+    return [*pointer, *place[-1:]]
+
+
+_TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
+    UnitError: _of_unit,
+    RequestValidationError: _of_body,
+    HTTPException: _of_http,
+    StorageFullError: lambda error: Refusal(507, "storage_full", str(error)),
+    ArtifactMissingError: lambda error: Refusal(404, "not_found", str(error)),
+    WorkerLostError: lambda _: Refusal(503, "stopping", "The server is stopping.", retry_after=5),
+    OperationalError: lambda _: Refusal(
+        503, "database_busy", "The database is busy. Try again.", retry_after=2
+    ),
+    DeconvnetError: lambda error: Refusal(422, "invalid", str(error)),
+}
+
+
+def answerer(page: Page | None) -> Answer:
+    """What answers any exception.
+
+    Args:
+        page: makes the HTML of an error, for pages outside /api.
+    """
+
+    async def answer(request: Request, error: Exception) -> Response:
+        refusal = as_refusal(error)
+        request_id = request.scope.get("state", {}).get("request_id", "")
+        if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR and refusal is not error:
+            log.error("Request %s failed", request_id, exc_info=error)
+        told = problem(refusal, request.url.path, request_id)
+        response = _present(request, told, page)
+        response.headers.update(getattr(error, "headers", None) or {})
+        if refusal.retry_after is not None:
+            response.headers["Retry-After"] = str(refusal.retry_after)
+        return response
+
+    return answer
+
+
+def _present(request: Request, told: Problem, page: Page | None) -> Response:
+    wants_html = "text/html" in request.headers.get("accept", "")
+    if page is not None and wants_html and not request.url.path.startswith("/api/"):
+        return page(request, told)
+    return JSONResponse(told.model_dump(), told.status, media_type=MEDIA_TYPE)

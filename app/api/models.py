@@ -1,0 +1,150 @@
+"""The shapes of the interface's answers that are its own."""
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    """Root of the answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemFault(Answer):
+    """One thing wrong with a request."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(Answer):
+    """An error, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[ProblemFault] = []
+
+
+class Paged(Answer, Generic[T]):
+    """One page; `next_cursor` is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class Root(Answer):
+    """What this server takes, and where things are."""
+
+    name: str
+    version: str
+    limits: dict[str, int | float]
+    links: dict[str, str]
+
+
+class MethodView(Answer):
+    """A way of explaining; `params` is the JSON Schema of its parameters."""
+
+    name: str
+    title: str
+    source: str
+    explains: list[str]
+    params: dict[str, Any]
+
+
+class ModelSummary(Answer):
+    """A network; its layers are at `links`."""
+
+    name: str
+    indexes: list[str]
+    links: dict[str, str]
+
+
+class ModelView(Answer):
+    """A network and where it comes from."""
+
+    name: str
+    description: dict[str, Any] = Field(description="title, source, licence, input, classes …")
+    indexes: list[str]
+    links: dict[str, str]
+
+
+class UnitView(Answer):
+    """A unit, and what the indexes know of it."""
+
+    model: str
+    unit: str
+    layer: dict[str, Any]
+    channel: int
+    indexes: dict[str, dict[str, Any]] = Field(description="index id → the unit's statistics")
+
+
+class DatasetView(Answer):
+    """A set of images that the operator has registered."""
+
+    id: str
+    count: int
+    labels: list[str]
+    links: dict[str, str]
+
+
+class DatasetImage(Answer):
+    """One image of a dataset."""
+
+    n: int
+    path: str
+    bytes: int
+    label: str | None
+    group: str | None
+
+
+class IndexView(Answer):
+    """An index: which images excite each unit of a network most."""
+
+    id: str
+    content: str = Field(description="a hash of the index's content")
+    model: str
+    dataset: dict[str, Any]
+    k: int
+    layers: dict[str, int] = Field(description="layer → number of channels")
+    links: dict[str, str]
+
+
+class HitView(Answer):
+    """One of a unit's strongest images."""
+
+    rank: int
+    image_id: int
+    path: str
+    value: float
+    position: tuple[int, int] | None = Field(description="(y, x) in the layer's map")
+    label: str | None
+    group: str | None
+
+
+class TopView(Answer):
+    """A unit's strongest images, best first."""
+
+    index: str
+    unit: str
+    hits: list[HitView]
+    statistics: dict[str, Any]
+
+
+class ImageView(Answer):
+    """An uploaded image as it is kept: upright sRGB, PNG."""
+
+    id: str
+    sha256: str
+    width: int
+    height: int
+    name: str
+    created_at: float
+    links: dict[str, str]

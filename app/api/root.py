@@ -1,0 +1,53 @@
+"""The interface's front door and the two questions that watchdogs ask."""
+
+from fastapi import APIRouter
+from sqlalchemy import text
+
+import deconvnet
+from app.api.deps import State
+from app.api.links import API
+from app.api.models import Root
+
+health = APIRouter(tags=["health"])
+router = APIRouter()
+
+COLLECTIONS = ("models", "methods", "datasets", "indexes", "images", "jobs")
+
+
+@health.get("/livez")
+def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@health.get("/readyz")
+def readyz(state: State) -> dict[str, str]:
+    """The database answers too."""
+    with state.db.read() as session:
+        session.execute(text("SELECT 1"))
+    return {"status": "ok"}
+
+
+@router.get("")
+def root(state: State) -> Root:
+    """The limits in force, the version, and where things are."""
+    settings = state.settings
+    return Root(
+        name="deconvnet",
+        version=deconvnet.__version__,
+        limits={
+            "file_bytes": settings.file_bytes,
+            "image_pixels": settings.image_pixels,
+            "image_side": settings.image_side,
+            "request_bytes": settings.request_bytes,
+            "job_inputs": settings.job_inputs,
+            "queued_jobs": settings.queued_jobs,
+            "artifact_bytes": settings.artifact_bytes,
+            "unit_timeout_s": settings.unit_timeout_s,
+        },
+        links={
+            "self": API.ROOT,
+            "openapi": f"{API.ROOT}/openapi.json",
+            **{name: API.collection(name) for name in COLLECTIONS},
+        },
+    )

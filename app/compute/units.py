@@ -1,0 +1,121 @@
+"""What is computed, as data: a unit's specification, its result, its failure.
+
+A unit is one thing that a page shows or a job's item asks for. Its key is a hash of everything
+that decides the result, so the same unit asked for twice is computed once.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from app.errors import AppError
+
+Kind = Literal["explain", "predict", "filters", "describe"]
+
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "explain": ("method", "image"),
+    "predict": ("image",),
+    "filters": ("layer",),
+    "describe": (),
+}
+
+
+class Origin(BaseModel):
+    """Where an image's bytes are when they are not an artifact: a dataset's file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    path: str
+
+
+class UnitSpec(BaseModel):
+    """One thing to compute.
+
+    Attributes:
+        kind: "explain" (a method on an image), "predict" (an image's classes), "filters" (a
+            layer's kernels) or "describe" (the network itself).
+        model: a name of the catalogue.
+        method, params, target: for "explain"; `params` and `target` in the method's JSON.
+        image: SHA-256 of the image's bytes, in hex.
+        origin: where to find those bytes; None: among the artifacts. Not part of the key.
+        layer, scale: for "filters"; scale is "own" or "shared".
+        top: for "predict", how many classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    model: str
+    method: str | None = None
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    target: dict[str, JsonValue] | None = None
+    image: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    origin: Origin | None = None
+    layer: str | None = None
+    scale: Literal["own", "shared"] = "shared"
+    top: int = Field(default=5, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [name for name in _NEEDS[self.kind] if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"a unit of kind '{self.kind}' needs {' and '.join(missing)}")
+        return self
+
+    def key(self, model_fingerprint: str) -> str:
+        """SHA-256 in hex of the specification and of the network it is asked of."""
+        content = self.model_dump(mode="json", exclude={"origin"})
+        content["network"] = model_fingerprint
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class UnitResult(BaseModel):
+    """What came of a unit; pictures and arrays are artifacts, named by SHA-256.
+
+    Attributes:
+        key: of the unit.
+        facts: JSON, as the method or kind defines it.
+        pictures: name → PNG; the first is the main one.
+        arrays: name → .npy; the first is the main one.
+        provenance: the line that belongs under every picture.
+        elapsed_s: seconds of computing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    facts: dict[str, Any]
+    pictures: dict[str, str] = {}
+    arrays: dict[str, str] = {}
+    provenance: str = ""
+    elapsed_s: float = 0.0
+
+
+class UnitError(AppError):
+    """A unit that cannot be computed.
+
+    Args:
+        code: a stable word, such as "weights_error".
+        detail: for a person.
+        status: the HTTP status that says it best.
+        fatal: every other unit of the same model, method and parameters would fail alike.
+    """
+
+    def __init__(self, code: str, detail: str, status: int = 422, *, fatal: bool = False) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.status = status
+        self.fatal = fatal
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_unit_error, (self.code, self.detail, self.status, self.fatal))
+
+
+def _unit_error(code: str, detail: str, status: int, fatal: bool) -> UnitError:
+    return UnitError(code, detail, status, fatal=fatal)

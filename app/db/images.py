@@ -1,0 +1,18 @@
+"""The store of uploaded images."""
+
+from sqlalchemy.orm import Session
+
+from app.db.models import Image
+
+
+def get(session: Session, image_id: str) -> Image | None:
+    """The image of that id."""
+    return session.get(Image, image_id)
+
+
+def add(session: Session, image: Image) -> bool:
+    """Keep an image; False if it was there already."""
+    if session.get(Image, image.id) is not None:
+        return False
+    session.add(image)
+    return True

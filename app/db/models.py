@@ -1,0 +1,93 @@
+"""The tables.
+
+Times are UTC, in seconds since 1970, as floats: they are shown, never compared for leases.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+JsonObject = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """Root of the tables."""
+
+    type_annotation_map = {JsonObject: JSON(none_as_null=True)}  # noqa: RUF012 - SQLAlchemy's form
+
+
+class Image(Base):
+    """An uploaded image, kept re-encoded as an artifact."""
+
+    __tablename__ = "images"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    width: Mapped[int]
+    height: Mapped[int]
+    name: Mapped[str]
+    created_at: Mapped[float]
+
+
+class Job(Base):
+    """A batch job.
+
+    `seq` orders jobs; `version` rises with every change; counts are kept in the same transaction
+    as the items that they count.
+    """
+
+    __tablename__ = "jobs"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(40), unique=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    version: Mapped[int] = mapped_column(default=1)
+    request: Mapped[JsonObject]
+    fingerprints: Mapped[JsonObject]
+    error: Mapped[JsonObject | None]
+    total: Mapped[int]
+    succeeded: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    skipped: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    updated_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+
+class Item(Base):
+    """One input of a job.
+
+    `owner` and `attempt` are the fence: a result counts only if both are still as when the item
+    was claimed. `deaths` counts the workers that died of it.
+    """
+
+    __tablename__ = "items"
+    __table_args__ = (Index("items_by_state", "job", "state", "n"),)
+
+    job: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True)
+    n: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    custom_id: Mapped[str | None]
+    image: Mapped[str | None] = mapped_column(String(40))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    dataset: Mapped[str | None]
+    path: Mapped[str | None]
+    owner: Mapped[str | None] = mapped_column(String(40))
+    attempt: Mapped[int] = mapped_column(default=0)
+    deaths: Mapped[int] = mapped_column(default=0)
+    result: Mapped[JsonObject | None]
+    error: Mapped[JsonObject | None]
+    finished_at: Mapped[float | None]
+
+
+class IdempotencyKey(Base):
+    """A client's key for a submission, kept with the job that it made."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    job: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[float]

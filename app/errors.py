@@ -1,0 +1,86 @@
+"""What the application raises on purpose.
+
+AppError
+├── Refusal               a request that is refused: HTTP status, code and what to do about it
+├── ArtifactMissingError  a stored file that is not there
+├── StorageFullError      no room left, on the disk or in the quota
+├── DatabaseError_        a database that cannot be used as it is: corrupt, or of a newer program
+└── DataDirBusyError      another server has this data directory
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+
+class AppError(Exception):
+    """Root of the tree."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a request's body: a JSON pointer to it, a code, and why."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Refusal(AppError):
+    """A request that is refused.
+
+    Args:
+        status: the HTTP status, 4xx or 5xx.
+        code: a stable word for programs, such as "not_found".
+        detail: the subject, its value, what was expected and the remedy.
+        faults: where in the body, if there.
+        retry_after: seconds after which to try again, if that would help.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        faults: Sequence[Fault] = (),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.retry_after = retry_after
+
+
+class ArtifactMissingError(AppError):
+    """A stored file that is not there."""
+
+
+class StorageFullError(AppError):
+    """No room left."""
+
+
+class DatabaseError_(AppError):
+    """A database that cannot be used as it is."""
+
+
+class DataDirBusyError(AppError):
+    """Another server has this data directory."""
+
+
+def invalid(error: ValidationError, prefix: str = "") -> Refusal:
+    """A validation error as a refusal (422) with a JSON pointer to each fault."""
+    return invalid_body(error.errors(include_url=False, include_input=False), prefix)
+
+
+def invalid_body(found: Sequence[Any], prefix: str = "") -> Refusal:
+    """Pydantic's list of errors as a refusal (422)."""
+    faults = [
+        Fault(prefix + "".join(f"/{part}" for part in one["loc"]), one["type"], one["msg"])
+        for one in found
+    ]
+    detail = "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults[:3])
+    return Refusal(422, "invalid", f"The request is not valid: {detail}.", faults)

@@ -1,0 +1,270 @@
+"""Moves jobs forward: claims items, has them computed, commits what comes of them.
+
+It is one thread of the server and the only writer of items. What it holds in memory can be lost at
+any moment: the database says what is left to do.
+"""
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.artifacts import ArtifactStore, sha256
+from app.compute.scheduler import Compute, Priority, Task, WorkerLostError
+from app.compute.units import Origin, UnitError, UnitResult, UnitSpec
+from app.datasets import Datasets
+from app.db import jobs as store
+from app.db.engine import Database
+from app.db.models import Job, JsonObject
+from app.errors import Refusal, StorageFullError
+
+log = logging.getLogger(__name__)
+
+CANCEL_GRACE_S = 2.0
+MOST_DEATHS = 3
+
+Change = Callable[[Session, float], object]
+
+
+@dataclass
+class _Flight:
+    claim: store.Claim
+    task: Task | None = None
+    kill_at: float | None = field(default=None)
+
+
+class Coordinator:
+    """Runs the jobs of one database.
+
+    Args:
+        db: where jobs are.
+        compute: what computes their items.
+        artifacts: checked for room before items start.
+        datasets: where inputs are read that are not uploads.
+        ahead: how many items are claimed at once.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        compute: Compute,
+        artifacts: ArtifactStore,
+        datasets: Datasets,
+        ahead: int = 4,
+    ) -> None:
+        self.owner = uuid.uuid4().hex
+        self._db = db
+        self._compute = compute
+        self._artifacts = artifacts
+        self._datasets = datasets
+        self._ahead = ahead
+        self._flights: dict[tuple[int, int], _Flight] = {}
+        self._inbox: queue.SimpleQueue[tuple[tuple[int, int], Change] | None] = queue.SimpleQueue()
+        self._changes: list[tuple[tuple[int, int], Change]] = []
+        self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._deadlines: dict[int, float] = {}
+        self._draining = False
+        self._thread = threading.Thread(target=self._loop, name="coordinator", daemon=True)
+
+    def start(self) -> None:
+        """Take over what an earlier server has left, and begin."""
+        with self._db.write() as session:
+            adopted = store.adopt(session, self.owner, time.time())
+        if adopted:
+            log.info("%d items were under way when the last server ended", adopted)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new to do."""
+        self._inbox.put(None)
+
+    def cancelled(self, job: int) -> None:
+        """That job shall end: what runs of it has `CANCEL_GRACE_S` seconds to finish."""
+        self._cancelled.put(job)
+        self.wake()
+
+    def drain(self) -> None:
+        """Claim nothing any more, and end once nothing is under way."""
+        self._draining = True
+        self.wake()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end after `drain`."""
+        self._thread.join(timeout_s)
+
+    def _loop(self) -> None:
+        while True:
+            self._gather()
+            try:
+                for claim in self._transact():
+                    self._launch(claim)
+                self._enforce()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("The database does not take changes: %s; trying again", error)
+                time.sleep(0.5)
+            if self._draining and not self._flights and not self._changes:
+                return
+
+    def _gather(self) -> None:
+        """Wait for news, then take all there is."""
+        timeout = 0.25 if self._flights else 1.0
+        try:
+            news = [self._inbox.get(timeout=timeout)]
+        except queue.Empty:
+            return
+        while not self._inbox.empty():
+            news.append(self._inbox.get())
+        self._changes += [one for one in news if one is not None]
+
+    def _room(self) -> int:
+        if self._draining:
+            return 0
+        landed = len(self._changes)
+        return self._ahead - len(self._flights) + landed
+
+    def _transact(self) -> list[store.Claim]:
+        """Commit the changes and claim anew, in one transaction."""
+        room = self._room()
+        if room > 0 and not self._enough_disk():
+            room = 0
+        if not self._changes and (room <= 0 or not self._pending()):
+            return []
+        now = time.time()
+        with self._db.write() as session:
+            for _, change in self._changes:
+                change(session, now)
+            claims = store.claim(session, self.owner, room, now) if room > 0 else []
+        for place, _ in self._changes:
+            self._flights.pop(place, None)
+        self._changes.clear()
+        for claim in claims:
+            self._flights[claim.job, claim.n] = _Flight(claim)
+        return claims
+
+    def _pending(self) -> bool:
+        with self._db.read() as session:
+            return store.has_pending(session)
+
+    def _enough_disk(self) -> bool:
+        try:
+            self._artifacts.require_room(0)
+        except StorageFullError:
+            return False
+        return True
+
+    def _launch(self, claim: store.Claim) -> None:
+        place = (claim.job, claim.n)
+        self._note_deadline(claim)
+        try:
+            spec = self._spec(claim)
+            found = self._compute.cached(spec)
+            if found is not None:
+                self._inbox.put((place, _success(claim, found)))
+                return
+            task = self._compute.submit(spec, Priority.JOB)
+        except Exception as error:
+            if not isinstance(error, UnitError | Refusal | WorkerLostError):
+                log.exception("Item %d of job %d cannot be started", claim.n, claim.job)
+            self._inbox.put((place, _failure(claim, error)))
+            return
+        self._flights[place].task = task
+        task.future.add_done_callback(lambda _: self._inbox.put((place, _ending(claim, task))))
+
+    def _spec(self, claim: store.Claim) -> UnitSpec:
+        given, request = claim.input, claim.request
+        content, origin = given.sha256, None
+        if given.dataset is not None and given.path is not None:
+            origin = Origin(dataset=given.dataset, path=given.path)
+            try:
+                content = sha256(self._datasets.read(given.dataset, given.path))
+            except OSError as error:
+                detail = f"'{given.path}' of dataset '{given.dataset}' cannot be read any more."
+                raise UnitError("input_missing", detail) from error
+        return UnitSpec(
+            kind="explain",
+            model=request["model"],
+            method=request["method"],
+            params=request["params"],
+            target=request["target"],
+            image=content,
+            origin=origin,
+        )
+
+    def _note_deadline(self, claim: store.Claim) -> None:
+        limit = claim.request.get("timeout_s")
+        if limit is not None:
+            self._deadlines.setdefault(claim.job, time.monotonic() + limit)
+
+    def _enforce(self) -> None:
+        """End what is cancelled or overdue."""
+        now = time.monotonic()
+        while not self._cancelled.empty():
+            self._end_flights(self._cancelled.get(), now)
+        for job in [job for job, deadline in self._deadlines.items() if now > deadline]:
+            del self._deadlines[job]
+            if self._expire(job):
+                self._end_flights(job, now)
+        for flight in self._flights.values():
+            if flight.task and flight.kill_at is not None and now > flight.kill_at:
+                flight.kill_at = None
+                self._compute.kill(flight.task.ticket)
+
+    def _end_flights(self, job: int, now: float) -> None:
+        for flight in self._flights.values():
+            if flight.claim.job == job:
+                flight.kill_at = now + CANCEL_GRACE_S
+                if flight.task is not None:
+                    self._compute.withdraw(flight.task.ticket)
+
+    def _expire(self, job: int) -> bool:
+        error = {"code": "expired", "detail": "The job took longer than its timeout_s."}
+        with self._db.write() as session:
+            found = session.get_one(Job, job)
+            if found.state != "running":
+                return False
+            store.stop(session, found, time.time(), error, "cancelling")
+            return True
+
+
+def _success(claim: store.Claim, result: UnitResult) -> Change:
+    value = result.model_dump(mode="json")
+    wanted = claim.request["outputs"]
+    if "png" not in wanted:
+        value["pictures"] = {}
+    if "npy" not in wanted:
+        value["arrays"] = {}
+    return lambda session, now: store.succeed(session, claim, value, now)
+
+
+def _failure(claim: store.Claim, error: BaseException) -> Change:
+    if isinstance(error, WorkerLostError):
+        died = not error.wanted
+        return lambda session, now: store.release(
+            session, claim, now, died=died, most_deaths=MOST_DEATHS
+        )
+    code = getattr(error, "code", "internal_error")
+    value: JsonObject = {"code": code, "detail": str(error)}
+    if getattr(error, "fatal", False):
+        return lambda session, now: _fail_all(session, claim, value, now)
+    return lambda session, now: store.fail(session, claim, value, now)
+
+
+def _fail_all(session: Session, claim: store.Claim, error: JsonObject, now: float) -> None:
+    """An error that every other item would meet too: the job ends with it."""
+    job = session.get_one(Job, claim.job)
+    if job.state == "running":
+        store.stop(session, job, now, error, "running")
+    store.fail(session, claim, error, now)
+
+
+def _ending(claim: store.Claim, task: Task) -> Change:
+    error = task.future.exception()
+    if error is not None:
+        return _failure(claim, error)
+    return _success(claim, task.future.result())

@@ -1,0 +1,37 @@
+"""One server per data directory."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import DataDirBusyError
+
+
+@contextmanager
+def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
+    """Own the data directory; the lock goes with the process, however that ends.
+
+    Args:
+        who: what another server is told, such as this one's address.
+
+    Raises:
+        DataDirBusyError: another server has it; its `who` is in the message.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    handle = os.open(data_dir / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            other = os.pread(handle, 400, 0).decode(errors="replace").strip()
+            raise DataDirBusyError(
+                f"Data directory '{data_dir}' is in use by {other or 'another server'}. Stop that "
+                "one, or choose another --data-dir."
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{who} (process {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

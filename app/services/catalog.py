@@ -1,0 +1,59 @@
+"""Which networks there are, and what is known of each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.compute.sources import model_names
+from app.compute.units import UnitError, UnitSpec
+from app.errors import Refusal
+from app.services.index import Opened
+from app.state import AppState
+from deconvnet.errors import nearest
+
+Description = Mapping[str, Any]
+
+
+def indexed_models(state: AppState) -> list[tuple[Description, Opened]]:
+    """Every network that has an index, with its newest one; newest first."""
+    found: dict[str, Opened] = {}
+    for opened in state.indexes.all():
+        found.setdefault(opened.index.model["name"], opened)
+    return [(opened.index.model, opened) for opened in found.values()]
+
+
+def all_names(state: AppState) -> list[str]:
+    """Indexed networks first, then whatever else can be loaded."""
+    indexed = [model["name"] for model, _ in indexed_models(state)]
+    return list(dict.fromkeys([*indexed, *model_names(state.settings)]))
+
+
+def require_model(state: AppState, model: str) -> str:
+    """The network's name; raises Refusal (404) with the nearest ones."""
+    names = all_names(state)
+    if model not in names:
+        hint = nearest(model, names)
+        raise Refusal(404, "not_found", f"Model '{model[:80]}' is unknown; {hint}.")
+    return model
+
+
+async def described(state: AppState, model: str, timeout: float) -> Description:
+    """A network as a worker describes it.
+
+    Raises:
+        UnitError: it cannot be loaded, or not within `timeout` seconds.
+    """
+    result = await state.compute.run(UnitSpec(kind="describe", model=model), timeout)
+    return result.facts
+
+
+async def freshness(state: AppState, opened: Opened, timeout: float) -> str:
+    """What is wrong with an index's network, compared with the one that would be loaded now."""
+    model = opened.index.model
+    if model["name"] not in model_names(state.settings):
+        return ""
+    try:
+        now = await described(state, model["name"], timeout)
+    except UnitError:
+        return ""
+    same = now["weights_hash"] == model["weights_hash"]
+    return "" if same else "other weights than the network has now"

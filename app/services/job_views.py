@@ -1,0 +1,164 @@
+"""What a job's request says, and how jobs and items are shown."""
+
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from app.db import jobs as store
+from app.db.models import Item, Job
+from deconvnet.methods import Target
+
+Text = Annotated[str, StringConstraints(max_length=256)]
+Output = Literal["png", "npy"]
+JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
+ItemState = Literal["pending", "running", "succeeded", "failed", "skipped"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageInput(_Strict):
+    """An uploaded image."""
+
+    id: Annotated[str, Field(description="as POST /images gave it", max_length=64)]
+    custom_id: Annotated[Text | None, Field(description="a name of your own")] = None
+
+
+class ImagesInput(_Strict):
+    """Uploaded images, in order."""
+
+    images: Annotated[list[ImageInput], Field(min_length=1)]
+
+
+class DatasetInput(_Strict):
+    """Images of a dataset that the operator has registered."""
+
+    dataset: Annotated[Text, Field(description="the dataset's id")]
+    glob: Annotated[Text, Field(description="which paths: * ? [] in a name, ** for folders")] = "**"
+    limit: Annotated[int | None, Field(ge=1, description="at most so many")] = None
+
+
+class JobRequest(_Strict):
+    """What a job shall do, whatever its method."""
+
+    model: Annotated[Text, Field(description="a network of GET /models")]
+    method: Annotated[Text, Field(description="a method of GET /methods")]
+    params: Annotated[dict[str, JsonValue], Field(description="the method's parameters")] = {}
+    target: Annotated[
+        Target | None, Field(description="a class or a unit; null: the predicted class")
+    ] = None
+    inputs: Annotated[ImagesInput | DatasetInput, Field(description="which images")]
+    outputs: Annotated[
+        tuple[Output, ...], Field(description="what is kept of each item's result")
+    ] = ("png", "npy")
+    timeout_s: Annotated[
+        float | None, Field(gt=0, le=604_800, description="seconds the job may take once started")
+    ] = None
+    metadata: Annotated[
+        dict[Text, Text], Field(description="kept and given back", max_length=32)
+    ] = {}
+
+
+class Counts(_Strict):
+    """How many items there are, and how they ended."""
+
+    total: int
+    succeeded: int
+    failed: int
+    skipped: int
+
+
+class JobView(_Strict):
+    """A job as the interface shows it.
+
+    Attributes:
+        rate: items per second so far; eta_s: seconds left at that rate. Null before there is any.
+        request: as resolved: every parameter has its value.
+        fingerprints: of the network, the code and the inputs.
+    """
+
+    id: str
+    state: JobState
+    version: int
+    counts: Counts
+    rate: float | None
+    eta_s: float | None
+    request: dict[str, Any]
+    fingerprints: dict[str, Any]
+    error: dict[str, Any] | None
+    created_at: float
+    started_at: float | None
+    updated_at: float
+    finished_at: float | None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing will happen to it any more."""
+        return self.state in store.TERMINAL
+
+
+class ItemView(_Strict):
+    """One input of a job, and what came of it."""
+
+    n: int
+    state: ItemState
+    custom_id: str | None
+    image: str | None
+    dataset: str | None
+    path: str | None
+    attempt: int
+    facts: dict[str, Any] | None
+    pictures: dict[str, str]
+    arrays: dict[str, str]
+    provenance: str | None
+    elapsed_s: float | None
+    error: dict[str, Any] | None
+    finished_at: float | None
+
+
+def job_view(job: Job) -> JobView:
+    """A row as the interface shows it."""
+    done = job.succeeded + job.failed
+    spent = job.updated_at - job.started_at if job.started_at else 0.0
+    rate = done / spent if done and spent > 0 else None
+    active = job.state in store.ACTIVE
+    left = job.total - done - job.skipped
+    return JobView(
+        id=job.id,
+        state=cast(JobState, job.state),
+        version=job.version,
+        counts=Counts(
+            total=job.total, succeeded=job.succeeded, failed=job.failed, skipped=job.skipped
+        ),
+        rate=round(rate, 3) if rate else None,
+        eta_s=round(left / rate, 1) if rate and active else None,
+        request=job.request,
+        fingerprints=job.fingerprints,
+        error=job.error,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        updated_at=job.updated_at,
+        finished_at=job.finished_at,
+    )
+
+
+def item_view(row: Item) -> ItemView:
+    """A row as the interface shows it."""
+    result = row.result or {}
+    return ItemView(
+        n=row.n,
+        state=cast(ItemState, row.state),
+        custom_id=row.custom_id,
+        image=row.image,
+        dataset=row.dataset,
+        path=row.path,
+        attempt=row.attempt,
+        facts=result.get("facts"),
+        pictures=result.get("pictures", {}),
+        arrays=result.get("arrays", {}),
+        provenance=result.get("provenance"),
+        elapsed_s=result.get("elapsed_s"),
+        error=row.error,
+        finished_at=row.finished_at,
+    )

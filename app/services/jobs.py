@@ -1,0 +1,225 @@
+"""Batch jobs as people ask for them: submit, look at, cancel.
+
+A job applies one method of the registry to many images. What a request says is checked here against
+the registry and the catalogue, so that an accepted job can only fail on its inputs or its network.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.compute.sources import code_fingerprint, fingerprint, model_names, model_source
+from app.db import images as image_store
+from app.db import jobs as store
+from app.db.models import Job
+from app.errors import Fault, Refusal, invalid
+from app.services.job_views import (
+    DatasetInput,
+    ImageInput,
+    ImagesInput,
+    ItemView,
+    JobRequest,
+    JobView,
+    item_view,
+    job_view,
+)
+from app.state import AppState
+from deconvnet import methods
+from deconvnet.errors import ParameterError, nearest
+
+
+def submit(
+    state: AppState, request: JobRequest, *, key: str | None = None, body_sha256: str = ""
+) -> JobView:
+    """Accept a job: once this returns, it survives whatever happens to the server.
+
+    Args:
+        key: a client's idempotency key; the same key again gives the same job.
+        body_sha256: what the key stands for.
+
+    Raises:
+        Refusal: 404 or 422, what is wrong with the request; 422 for a key used for another body;
+            429 when too many jobs wait.
+        StorageFullError: no room for results.
+    """
+    if key is not None:
+        with state.db.read() as session:
+            replayed = _recall(session, key, body_sha256)
+        if replayed is not None:
+            return replayed
+    resolved, fingerprints = _resolve(state, request)
+    with state.db.read() as session:
+        inputs = _inputs(state, session, request.inputs)
+    state.artifacts.require_room(0)
+    with state.db.write() as session:
+        if key is not None:
+            replayed = _recall(session, key, body_sha256)
+            if replayed is not None:
+                return replayed
+        _require_queue(session, state.settings.queued_jobs)
+        now = time.time()
+        job = Job(
+            id=f"job_{uuid.uuid4().hex}",
+            state="queued",
+            version=1,
+            request=resolved,
+            fingerprints=fingerprints,
+            total=len(inputs),
+            succeeded=0,
+            failed=0,
+            skipped=0,
+            created_at=now,
+            updated_at=now,
+        )
+        store.create(session, job, inputs)
+        if key is not None:
+            store.remember(session, key, body_sha256, job.id, now)
+        view = job_view(job)
+    state.jobs.wake()
+    return view
+
+
+def _recall(session: Session, key: str, body_sha256: str) -> JobView | None:
+    found = store.recall(session, key)
+    if found is None:
+        return None
+    if found[0] != body_sha256:
+        detail = "This Idempotency-Key was used for another body. Take a new key."
+        raise Refusal(422, "idempotency_key_reused", detail)
+    job = store.get(session, found[1])
+    return job_view(job) if job else None
+
+
+def _require_queue(session: Session, most: int) -> None:
+    if store.unfinished(session) >= most:
+        detail = f"{most} jobs are not finished yet; no more are taken. Try again later."
+        raise Refusal(429, "too_many_jobs", detail, retry_after=30)
+
+
+def _resolve(state: AppState, request: JobRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The request with every parameter's value, and the fingerprints of what it names."""
+    if request.model not in (names := model_names(state.settings)):
+        _refuse("/model", f"Model '{request.model}' is unknown; {nearest(request.model, names)}.")
+    if request.method not in methods.names():
+        hint = nearest(request.method, methods.names())
+        _refuse("/method", f"Method '{request.method}' is unknown; {hint}.")
+    method = methods.get(request.method)
+    try:
+        params = method.Params.model_validate(request.params)
+    except ValidationError as error:
+        raise invalid(error, "/params") from error
+    try:
+        method.check_target(request.target)
+    except ParameterError as error:
+        _refuse("/target", str(error))
+    resolved = request.model_dump(mode="json", by_alias=True)
+    resolved["params"] = params.model_dump(mode="json", by_alias=True)
+    if request.target is not None:
+        resolved["target"] = request.target.model_dump(
+            mode="json", by_alias=True, exclude_none=True
+        )
+    if isinstance(request.inputs, ImagesInput):
+        resolved["inputs"] = {"images": len(request.inputs.images)}  # each is an item already
+    network = fingerprint(model_source(state.settings, request.model))
+    return resolved, {"network": network, "code": code_fingerprint()}
+
+
+def _refuse(pointer: str, detail: str) -> NoReturn:
+    raise Refusal(422, "invalid", detail, [Fault(pointer, "invalid", detail)])
+
+
+def _inputs(
+    state: AppState, session: Session, wanted: ImagesInput | DatasetInput
+) -> Sequence[store.Input]:
+    if isinstance(wanted, ImagesInput):
+        inputs = [_image_input(session, n, one) for n, one in enumerate(wanted.images)]
+    else:
+        paths = _dataset_paths(state, wanted)
+        inputs = [store.Input(dataset=wanted.dataset, path=path) for path in paths]
+    most = state.settings.job_inputs
+    if len(inputs) > most:
+        _refuse("/inputs", f"{len(inputs)} inputs are too many: a job takes {most}. Split it.")
+    return inputs
+
+
+def _image_input(session: Session, n: int, one: ImageInput) -> store.Input:
+    image = image_store.get(session, one.id)
+    if image is None:
+        detail = f"Image '{one.id}' is unknown. Upload it with POST /api/v1/images."
+        fault = Fault(f"/inputs/images/{n}", "unknown", detail)
+        raise Refusal(422, "unknown_image", detail, [fault])
+    return store.Input(custom_id=one.custom_id, image=image.id, sha256=image.sha256)
+
+
+def _dataset_paths(state: AppState, wanted: DatasetInput) -> list[str]:
+    if wanted.dataset not in state.datasets.ids():
+        hint = nearest(wanted.dataset, state.datasets.ids())
+        _refuse("/inputs/dataset", f"Dataset '{wanted.dataset}' is unknown; {hint}.")
+    paths = state.datasets.matching(wanted.dataset, wanted.glob)
+    if not paths:
+        _refuse("/inputs/glob", f"No image of '{wanted.dataset}' matches '{wanted.glob}'.")
+    return paths[: wanted.limit]
+
+
+def get(state: AppState, job_id: str) -> JobView:
+    """A job; raises Refusal (404)."""
+    with state.db.read() as session:
+        return job_view(_job(session, job_id))
+
+
+def listing(
+    state: AppState, job_state: str | None, before: int | None, limit: int
+) -> tuple[list[JobView], int | None]:
+    """Jobs, newest first, and where the next page begins, if there is one."""
+    with state.db.read() as session:
+        rows = store.page(session, job_state, before, limit + 1)
+        more = rows[limit - 1].seq if len(rows) > limit else None
+        return [job_view(row) for row in rows[:limit]], more
+
+
+def items(
+    state: AppState, job_id: str, item_state: str | None, after: int, limit: int
+) -> tuple[list[ItemView], int | None]:
+    """A job's items in order, and where the next page begins, if there is one."""
+    with state.db.read() as session:
+        rows = store.items(session, _job(session, job_id).seq, item_state, after, limit + 1)
+        more = rows[limit - 1].n if len(rows) > limit else None
+        return [item_view(row) for row in rows[:limit]], more
+
+
+def item(state: AppState, job_id: str, n: int) -> ItemView:
+    """One item; raises Refusal (404)."""
+    with state.db.read() as session:
+        found = store.item(session, _job(session, job_id).seq, n)
+        if found is None:
+            raise Refusal(404, "not_found", f"Job '{job_id}' has no item {n}.")
+        return item_view(found)
+
+
+def all_items(state: AppState, job_id: str, item_state: str) -> Iterator[ItemView]:
+    """Every item in a state, in order, read a few at a time."""
+    after: int | None = -1
+    while after is not None:
+        found, after = items(state, job_id, item_state, after, 200)
+        yield from found
+
+
+def cancel(state: AppState, job_id: str) -> JobView:
+    """Start no further item; what is done stays. A job at its end is left as it is."""
+    with state.db.write() as session:
+        job = _job(session, job_id)
+        if job.state in ("queued", "running"):
+            store.stop(session, job, time.time(), None, "cancelling")
+            state.jobs.cancelled(job.seq)
+        return job_view(job)
+
+
+def _job(session: Session, job_id: str) -> Job:
+    job = store.get(session, job_id)
+    if job is None:
+        raise Refusal(404, "not_found", f"Job '{job_id[:80]}' is unknown.")
+    return job

@@ -1,0 +1,60 @@
+"""Everything an operator may choose, from keywords or from the environment (DECONVNET_…)."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+def share_dir(name: str) -> Path:
+    """The folder "static" or "templates": inside an installed wheel, else of the checkout."""
+    here = Path(__file__).resolve().parent
+    installed = here / "_share" / name
+    return installed if installed.is_dir() else here.parent / name
+
+
+class Settings(BaseSettings):
+    """The server's settings; built by whoever starts it, never at import.
+
+    Dictionaries are written as JSON in the environment:
+    `DECONVNET_INDEXES='{"demo": "out/demo"}'`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="DECONVNET_", frozen=True, extra="ignore")
+
+    data_dir: Annotated[Path, Field(description="where uploads, jobs and results are kept")] = Path(
+        ".demo"
+    )
+    host: Annotated[str, Field(description="the address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="0: any free port")] = 8000
+
+    models: Annotated[
+        dict[str, str], Field(description="networks besides the zoo's: name → path/to/net.py:build")
+    ] = {}
+    weights: Annotated[
+        dict[str, str], Field(description="weights other than DEFAULT: model → path or name")
+    ] = {}
+    indexes: Annotated[dict[str, Path], Field(description="id → the index's directory")] = {}
+    datasets: Annotated[dict[str, Path], Field(description="id → folder, tar or zip")] = {}
+
+    backend: Annotated[
+        Literal["process", "inline"], Field(description="where units run; inline is for tests")
+    ] = "process"
+    workers: Annotated[int, Field(ge=1, le=64, description="compute processes")] = 1
+    device: Annotated[str | None, Field(description="cuda, mps, cpu; None: the best there is")] = (
+        None
+    )
+    warm_models: Annotated[int, Field(ge=1, description="networks kept loaded per worker")] = 3
+    unit_timeout_s: Annotated[float, Field(gt=0, description="deadline of one unit, seconds")] = 600
+    drain_s: Annotated[float, Field(ge=0, description="grace for running units at shutdown")] = 10
+
+    file_bytes: Annotated[int, Field(gt=0, description="largest uploaded file")] = 20 * MIB
+    request_bytes: Annotated[int, Field(gt=0, description="largest request body")] = 100 * MIB
+    image_pixels: Annotated[int, Field(gt=0, description="most pixels of an image")] = 50_000_000
+    image_side: Annotated[int, Field(gt=0, description="longest side of an image")] = 16_384
+    job_inputs: Annotated[int, Field(gt=0, description="most inputs of one job")] = 50_000
+    queued_jobs: Annotated[int, Field(gt=0, description="most unfinished jobs")] = 100
+    artifact_bytes: Annotated[int, Field(gt=0, description="quota of stored files")] = 10_240 * MIB

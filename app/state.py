@@ -1,0 +1,27 @@
+"""What the running application consists of."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.artifacts import ArtifactStore
+from app.compute.scheduler import Compute
+from app.datasets import Datasets
+from app.db.engine import Database
+from app.jobs.coordinator import Coordinator
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.services.index import IndexCatalog
+
+
+@dataclass(frozen=True)
+class AppState:
+    """The parts that services work with; one per application, at `app.state.deconv`."""
+
+    settings: Settings
+    artifacts: ArtifactStore
+    compute: Compute
+    db: Database
+    jobs: Coordinator
+    datasets: Datasets
+    indexes: "IndexCatalog"

@@ -1,0 +1,28 @@
+"""An error as a page: what is wrong, and where to go from there."""
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from app.api.models import Problem
+from app.contexts import ErrorPage, Link
+from app.urls import Urls
+from app.web.render import html
+
+
+def error_page(request: Request, problem: Problem) -> Response:
+    """The page for a problem; its fields are the problem's own."""
+    del request
+    page = ErrorPage(
+        title=problem.title,
+        url=problem.instance,
+        twin="",
+        status=problem.status,
+        detail=problem.detail,
+        request_id=problem.request_id,
+        links=[
+            Link(label="Networks", url=Urls.home()),
+            Link(label="Occlusion", url=Urls.occlusion()),
+            Link(label="Jobs", url=Urls.jobs()),
+        ],
+    )
+    return html("error.html", page, problem.status)

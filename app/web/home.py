@@ -1,0 +1,122 @@
+"""The start page, and the jump to whatever a text names."""
+
+import random
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import RedirectResponse
+
+from app.contexts import Feature, HomePage, LayerCard, Link
+from app.services import catalog, jobs
+from app.services.index import Opened, spatial_layers, telling
+from app.state import AppState
+from app.urls import Urls, twin
+from app.web.figures import crops
+from app.web.jobrows import job_row
+from app.web.present import (
+    has_pictures,
+    layer_card,
+    layer_row,
+    model_card,
+    unit_sentence,
+    unit_tile,
+)
+from app.web.render import add_page, state_of
+from app.web.words import number
+from deconvnet.address import Unit
+from deconvnet.errors import AddressError
+
+router = APIRouter()
+
+_SAMPLES = 4
+_STAGES = 5
+_CHOICE = 40  # telling units per layer, among which the featured one is drawn
+
+
+def _feature(opened: Opened, seed: int) -> Feature | None:
+    draw = random.Random(seed)  # noqa: S311 - a choice of pictures
+    index = opened.index
+    deep = spatial_layers(index)[2:] or spatial_layers(index)
+    choice = [(layer, c) for layer in deep for c in telling(index, layer, _CHOICE)]
+    if not choice or not has_pictures(opened):
+        return None
+    layer, channel = choice[draw.randrange(len(choice))]
+    unit = Unit(layer, channel)
+    tile = unit_tile(opened, layer, channel, "", None)
+    if tile.sheet is None:
+        return None
+    texts = [
+        (f"Projection {n + 1}, activation {number(hit.value)}", f"Patch {n + 1}")
+        for n, hit in enumerate(index.top(unit)[:9])
+    ]
+    pairs = crops(tile.sheet.src, index.tile(layer), index.k, texts)
+    return Feature(
+        tile=tile,
+        layer=layer,
+        sentence=unit_sentence(opened, unit),
+        facts=[],
+        another=Urls.home(seed=seed + 1),
+        crops=pairs,
+    )
+
+
+def _ladder(opened: Opened, seed: int) -> list[LayerCard]:
+    layers = spatial_layers(opened.index)[:_STAGES]
+    model = opened.index.model
+    return [
+        layer_card(opened, model, layer_row(opened, layer), None, _SAMPLES, seed)
+        for layer in layers
+    ]
+
+
+@add_page(router, Urls.HOME, "home.html", "/home.json")
+def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> HomePage:
+    """Networks, indexes, running jobs and a unit worth looking at."""
+    state = state_of(request)
+    models = catalog.indexed_models(state)
+    newest = models[0][1] if models else None
+    url = Urls.home(seed=seed or None)
+    return HomePage(
+        title="What each unit looks for",
+        url=url,
+        twin=twin(url),
+        section="models",
+        feature=_feature(newest, seed) if newest else None,
+        ladder=_ladder(newest, seed) if newest and has_pictures(newest) else [],
+        models=[model_card(model, opened, None) for model, opened in models],
+        others=[
+            Link(label=name, url=Urls.model(name))
+            for name in catalog.all_names(state)[len(models) :]
+        ],
+        problems=state.indexes.problems(),
+        jobs=[job_row(job) for job in jobs.listing(state, None, None, 5)[0]],
+    )
+
+
+def _destination(state: AppState, text: str) -> str:
+    models = catalog.indexed_models(state)
+    for model, opened in models:
+        if text == model["name"]:
+            return Urls.model(text)
+        if text in opened.index.layers:
+            return Urls.layer(model["name"], text)
+    try:
+        unit = Unit.parse(text)
+    except AddressError:
+        unit = None
+    for model, opened in models:
+        if unit is not None and unit.layer in opened.index.layers:
+            return Urls.unit(model["name"], Unit(unit.layer, unit.channel))
+    if models:
+        model, opened = models[0]
+        deepest = (spatial_layers(opened.index) or list(opened.index.layers))[-1]
+        return Urls.layer(model["name"], deepest, q=text, sort="selectivity")
+    return Urls.home()
+
+
+@router.get(Urls.SEARCH, include_in_schema=False)
+def search(request: Request, q: Annotated[str, Query(max_length=200)] = "") -> RedirectResponse:
+    """A unit, layer or network by its name; any other text is looked for among the classes."""
+    text = q.strip()
+    target = _destination(state_of(request), text) if text else Urls.home()
+    return RedirectResponse(target, 303)

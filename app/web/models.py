@@ -1,0 +1,78 @@
+"""A network's diagram, which is the way to its layers."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+
+from app.contexts import LayerCard, Link, ModelPage
+from app.services import catalog
+from app.services.index import Opened
+from app.urls import Urls, twin
+from app.web.present import (
+    Description,
+    index_card,
+    index_query,
+    layer_card,
+    model_card,
+    model_facts,
+)
+from app.web.render import add_page, state_of
+
+router = APIRouter()
+
+_WAIT_S = 8.0  # for a network that has no index, and so must be loaded to be described
+_FRESH_S = 0.3  # whether the index is current may be known on the next visit
+_SAMPLES = 4
+
+
+def _page(
+    model: Description, opened: Opened | None, all_indexes: list[Opened], stale: str
+) -> ModelPage:
+    newest = all_indexes[0] if all_indexes else None
+    index = index_query(opened, newest) if opened else None
+    landmarks = set(model["landmarks"])
+    stages: list[LayerCard] = []
+    others: list[LayerCard] = []
+    for row in model["layers"]:
+        if row["name"] in landmarks:
+            stages.append(layer_card(opened, model, row, index, _SAMPLES))
+        else:
+            others.append(layer_card(opened, model, row, index))
+    stages.sort(key=lambda card: model["landmarks"].index(card.name))
+    url = Urls.model(model["name"], index=index)
+    return ModelPage(
+        title=model["name"],
+        url=url,
+        twin=twin(url),
+        section="models",
+        crumbs=[
+            Link(label="Networks", url=Urls.home()),
+            Link(label=model["name"], url=url, current=True),
+        ],
+        card=model_card(model, opened, index),
+        facts=model_facts(model),
+        stages=stages,
+        others=others,
+        indexes=[
+            index_card(
+                one,
+                current=opened is not None and one.id == opened.id,
+                stale=stale if opened is not None and one.id == opened.id else "",
+            )
+            for one in all_indexes
+        ],
+    )
+
+
+@add_page(router, Urls.MODEL, "model.html")
+async def model(request: Request, model: str, index: str | None = None) -> ModelPage:
+    """A network as a diagram."""
+    state = state_of(request)
+    await asyncio.to_thread(catalog.require_model, state, model)
+    indexes = await asyncio.to_thread(state.indexes.for_model, model)
+    if not indexes and index is None:
+        description = await catalog.described(state, model, _WAIT_S)
+        return await asyncio.to_thread(_page, description, None, [], "")
+    opened = await asyncio.to_thread(state.indexes.choose, model, index)
+    stale = await catalog.freshness(state, opened, _FRESH_S)
+    return await asyncio.to_thread(_page, opened.index.model, opened, indexes, stale)

@@ -1,0 +1,220 @@
+"""The occlusion laboratory: a picture, a sliding square, and what it does to the answer."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from starlette.datastructures import UploadFile
+
+from app.compute.units import UnitError, UnitResult
+from app.contexts import Fact, Link, OcclusionPage, Option, Picture
+from app.errors import Refusal
+from app.services import catalog, explain, uploads
+from app.services.index import Opened, class_name, spatial_layers, telling
+from app.state import AppState
+from app.urls import Urls, twin
+from app.web.fields import make_fields
+from app.web.maps import make_result
+from app.web.render import add_page, html, state_of
+from app.web.words import percent, short
+from deconvnet import methods
+from deconvnet.address import Unit
+
+router = APIRouter()
+
+METHOD = "occlusion"
+_WAIT_S = 25.0
+_SAMPLES = 15
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The page's state, as its URL spells it."""
+
+    model: str
+    image: str
+    size: int
+    stride: int
+    fill: str
+    target: int | None
+
+    def url(self, **changes: Any) -> str:
+        """This page with some of its state changed."""
+        return Urls.occlusion(**{**vars(self), **changes})
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The method's parameters."""
+        return {"size": self.size, "stride": self.stride, "fill": self.fill}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the workers gave."""
+
+    map: UnitResult | None = None
+    projection: UnitResult | None = None
+    predictions: tuple[Mapping[str, Any], ...] = ()
+    problem: str = ""
+    waiting: str = ""
+
+
+def _samples(opened: Opened | None, choice: _Choice) -> list[Link]:
+    """The strongest image of telling units, each photograph once."""
+    if opened is None or opened.index.rule is None:
+        return []
+    index, links, seen = opened.index, [], set()
+    layers = spatial_layers(index)
+    for channel in telling(index, layers[-1], 4 * _SAMPLES) if layers else []:
+        hit = index.top(Unit(layers[-1], channel))[0]
+        source = hit.group or hit.label or hit.path
+        if source in seen or len(links) == _SAMPLES:
+            continue
+        seen.add(source)
+        address = f"{opened.id}/{hit.image_id}"
+        links.append(
+            Link(
+                label=class_name(index, hit.label) or f"image {hit.image_id}",
+                url=choice.url(image=address, target=None),
+                title=Urls.image(opened.id, hit.image_id, index.id),
+                current=address == choice.image,
+            )
+        )
+    return links
+
+
+def _page(
+    state: AppState,
+    choice: _Choice,
+    names: list[str],
+    chosen: explain.Chosen | None,
+    found: _Found,
+    opened: Opened | None,
+) -> OcclusionPage:
+    url = choice.url() if chosen else Urls.occlusion(model=choice.model)
+    schema = methods.get(METHOD).Params.model_json_schema()
+    limits = state.settings
+    result = None
+    if chosen is not None and found.map is not None:
+        result = make_result(state, found.map, found.projection, choice.image)
+    return OcclusionPage(
+        title="Occlusion" + (f" of {chosen.name}" if chosen else ""),
+        url=url,
+        twin=twin(url),
+        section="occlusion",
+        models=[Option(value=n, label=n, selected=n == choice.model) for n in names],
+        image=choice.image,
+        chosen=Picture(
+            src=Urls.artifact(f"{chosen.sha256}.png"),
+            width=chosen.width,
+            height=chosen.height,
+            alt=chosen.name,
+            provenance=chosen.name,
+        )
+        if chosen
+        else None,
+        samples=_samples(opened, choice),
+        fields=make_fields(schema, choice.params),
+        predictions=[
+            Fact(
+                name=short(row["name"]),
+                value=percent(row["probability"]),
+                meter=row["probability"],
+                url=choice.url(target=row["class"]),
+                hint="mapped" if result and result.target == row["class"] else "",
+            )
+            for row in found.predictions
+        ],
+        result=result,
+        problem=found.problem,
+        waiting=found.waiting,
+        limits=f"JPEG, PNG, WebP, BMP or GIF, up to {limits.file_bytes // _MIB} MiB and "
+        f"{limits.image_pixels // 10**6} megapixels; drop or paste works too.",
+        python=_python(choice),
+    )
+
+
+def _python(choice: _Choice) -> str:
+    target = "" if choice.target is None else f"target={choice.target}, "
+    return (
+        "import deconvnet as dn\n"
+        "from PIL import Image\n\n"
+        f'net = dn.load("{choice.model}")\n'
+        'x = net.preprocess(Image.open("picture.jpg"))\n'
+        f"m = dn.occlusion(net, x, {target}size={choice.size}, stride={choice.stride}, "
+        f'fill="{choice.fill}")\n'
+        "m.probability, m.activity, m.label"
+    )
+
+
+async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
+    target = None if choice.target is None else {"class": choice.target}
+    try:
+        said = await explain.predictions(state, choice.model, image, _WAIT_S)
+        found = await explain.explain(
+            state, choice.model, image, METHOD, choice.params, target, _WAIT_S
+        )
+        unit = {"unit": found.facts["unit"]}
+        below = await explain.explain(state, choice.model, image, "deconv", {}, unit, _WAIT_S)
+    except UnitError as error:
+        if error.code == "not_ready":
+            return _Found(waiting=error.detail)
+        return _Found(problem=error.detail)
+    return _Found(found, below, tuple(said))
+
+
+def _usual(opened: Opened | None) -> tuple[int, int]:
+    """A size and stride that suit the network's input: a quarter of a small one's side."""
+    side = opened.index.model["input_size"][1] if opened else 224
+    size = max(4, side // 4 if side <= 96 else side // 6)  # noqa: PLR2004 - small inputs
+    return size, max(1, size // 4)
+
+
+@add_page(router, Urls.OCCLUSION, "occlusion.html")
+async def occlusion(
+    request: Request,
+    model: str | None = None,
+    image: Annotated[str, Query(max_length=200)] = "",
+    size: Annotated[int | None, Query(ge=1, le=4096)] = None,
+    stride: Annotated[int | None, Query(ge=1, le=4096)] = None,
+    fill: Annotated[str, Query(max_length=20)] = "grey",
+    target: Annotated[int | None, Query(ge=0)] = None,
+) -> OcclusionPage:
+    """The maps of a picture under a sliding square."""
+    state = state_of(request)
+    names = await asyncio.to_thread(catalog.all_names, state)
+    model = names[0] if model is None else model
+    await asyncio.to_thread(catalog.require_model, state, model)
+    indexes = await asyncio.to_thread(state.indexes.for_model, model)
+    any_index = indexes or await asyncio.to_thread(state.indexes.all)
+    usual = _usual(indexes[0] if indexes else None)
+    choice = _Choice(model, image, size or usual[0], stride or usual[1], fill, target)
+    chosen, found = None, _Found()
+    if image:
+        chosen = await asyncio.to_thread(explain.find_image, state, image)
+        found = await _compute(state, choice, chosen.sha256)
+    opened = any_index[0] if any_index else None
+    return await asyncio.to_thread(_page, state, choice, names, chosen, found, opened)
+
+
+@router.post(Urls.OCCLUSION, include_in_schema=False)
+async def upload(request: Request) -> Response:
+    """Take a picture, keep it, and go to its page."""
+    state = state_of(request)
+    form = await request.form(max_files=1, max_fields=20)
+    file, model = form.get("file"), form.get("model")
+    name = model if isinstance(model, str) else None
+    try:
+        if not isinstance(file, UploadFile) or not file.filename:
+            raise Refusal(422, "no_file", "No picture was sent. Choose a file first.")
+        data = await file.read(state.settings.file_bytes + 1)
+        kept = await asyncio.to_thread(uploads.store_image, state, data, file.filename)
+    except Refusal as refusal:
+        page = await occlusion(request, name)
+        page = page.model_copy(update={"problem": refusal.detail})
+        return html("occlusion.html", page, refusal.status)
+    return RedirectResponse(Urls.occlusion(model=name, image=kept.id), 303)

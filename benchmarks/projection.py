@@ -1,0 +1,103 @@
+"""Claim: projections of units many times faster than Captum's NeuronDeconvolution.
+
+Many units of one image (the forward pass left out, as it is done once), and nine units of nine
+images with the forward pass included, as an index's nine hits are. Captum runs its backward pass
+through the whole network for each; the last columns give it a network cut off at the layer, and a
+batch.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import captum.attr
+import torch
+from common import arguments, batch, interleave, photographs, relative_error, table
+from torch import Tensor, nn
+
+import deconvnet as dn
+from deconvnet.forward import record
+from deconvnet.projection import descend
+
+
+def cut(net: dn.Network, layer: str) -> nn.Module | None:
+    """The module up to the layer, where it is a chain of children; None elsewhere."""
+    target = net.landmarks[layer]
+    features = getattr(net.module, "features", None)
+    if features is None or not target.startswith("features."):
+        return None
+    return features[: int(target.split(".")[1]) + 1]
+
+
+def theirs(
+    net: dn.Network, layer: str, x: Tensor, places: list[tuple[int, int, int]]
+) -> Callable[[], list[Tensor]]:
+    """Captum, one call per unit."""
+    peer = captum.attr.NeuronDeconvolution(
+        net.module, net.module.get_submodule(net.landmarks[layer])
+    )
+    leaf = x.clone().requires_grad_()
+    rows = [i % len(x) for i in range(len(places))]
+    return lambda: [
+        peer.attribute(leaf[row : row + 1], place) for row, place in zip(rows, places, strict=True)
+    ]
+
+
+def batched(
+    net: dn.Network, layer: str, x: Tensor, places: list[tuple[int, int, int]]
+) -> Callable[[], Tensor] | None:
+    """Captum on the network cut off at the layer, the units in one batch."""
+    module = cut(net, layer)
+    if module is None:
+        return None
+    peer = captum.attr.Deconvolution(module)
+    copies = x[[i % len(x) for i in range(len(places))]].clone().requires_grad_()
+    return lambda: peer.attribute(copies, target=places)
+
+
+def measure(net: dn.Network, layer: str, x: Tensor, runs: int, device: str) -> list[str]:
+    """One row: many units of one image, then one unit of each of nine."""
+    c, h, w = net.layer(layer).shape
+    rng = torch.Generator().manual_seed(0)
+    n = 8
+    places = [
+        (int(torch.randint(c, (1,), generator=rng)), int(torch.randint(h, (1,), generator=rng)),
+         int(torch.randint(w, (1,), generator=rng)))
+        for _ in range(n)
+    ]  # fmt: skip
+    recorded = record(net, x[:1], [layer])
+    index = [torch.tensor(v, device=x.device) for v in ([0] * n, *zip(*places, strict=True))]
+    one = torch.ones(n, device=x.device)
+    ours = lambda: descend(net, recorded, layer, *index, values=one)  # noqa: E731
+    found, expected = ours(), torch.cat(theirs(net, layer, x[:1], places)())
+    many = interleave(ours, theirs(net, layer, x[:1], places), runs, device)
+    rival = batched(net, layer, x[:1], places)
+    best = interleave(ours, rival, runs, device).ratio if rival else float("nan")
+    units = [f"{layer}:{ch}@{y},{col}" for ch, y, col in places]
+    paired = interleave(
+        lambda: dn.project(net, x[:n], units), theirs(net, layer, x[:n], places), runs, device
+    )
+    return [
+        f"{net.name} {layer}", f"{1000 * min(many.ours) / n:.2f}",
+        f"{many.ratio:.1f}×", f"{best:.1f}×",
+        f"{1000 * min(paired.ours) / n:.2f}", f"{paired.ratio:.1f}×",
+        f"{relative_error(found, expected):.1e}",
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Print the table."""
+    options = arguments(__doc__ or "").parse_args()
+    warnings.simplefilter("ignore")
+    rows = []
+    for name in options.models or ["alexnet", "vgg16"]:
+        net = dn.load(name, weights=None, device=options.device)
+        x = batch(net, photographs(options.images), 8)
+        for layer in ("conv1", "conv2", "conv3", "conv4", "conv5"):
+            rows.append(measure(net, layer, x, options.runs, options.device))
+    head = ["layer", "ms a unit, one image", "over captum", "over captum cut and batched",
+            "ms a unit, one image each, forward included", "over captum", "error"]  # fmt: skip
+    print(table("Projection", head, rows, "captum"))
+
+
+if __name__ == "__main__":
+    main()

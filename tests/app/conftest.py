@@ -1,0 +1,104 @@
+"""A small network of a user's own, settings around it, and the application over both."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.main import create_app
+from app.settings import Settings
+
+# What an own network's file looks like; three colours in an image's corner make it misbehave, as
+# broken native code or a huge input would: the process dies, takes long, or gives NaN.
+TINY = """
+import os, signal, time
+import torch
+from torch import nn
+from deconvnet.preprocess import Preprocess
+
+class Moody(Preprocess):
+    def crop(self, image):
+        corner = image.convert("RGB").getpixel((0, 0))
+        if corner == (255, 0, 255):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if corner == (255, 255, 0):
+            time.sleep(30)
+        if corner == (0, 255, 255):
+            time.sleep(0.3)
+        return super().crop(image)
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, padding=1)
+        self.relu1 = nn.ReLU()
+        self.pool1 = nn.MaxPool2d(2)
+        self.conv2 = nn.Conv2d(4, 6, 3, padding=1)
+        self.relu2 = nn.ReLU()
+        self.fc = nn.Linear(6 * 8 * 8, 5)
+
+    def forward(self, x):
+        x = self.pool1(self.relu1(self.conv1(x)))
+        return self.fc(self.relu2(self.conv2(x)).flatten(1))
+
+INPUT_SIZE = (3, 16, 16)
+LANDMARKS = {"conv1": "relu1", "conv2": "relu2"}
+PREPROCESS = Moody((16, 16))
+CLASSES = ("ant", "bee", "cat", "dog", "elk")
+
+def build():
+    return Tiny()
+"""
+
+KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
+
+
+def png(colour: tuple[int, int, int] = (10, 120, 60), size: tuple[int, int] = (16, 16)) -> bytes:
+    """A PNG of one colour, with a darker square so that it is not flat."""
+    image = Image.new("RGB", size, colour)
+    image.paste((colour[2] // 2, 40, 90), (size[0] // 3, size[1] // 3, size[0] - 2, size[1] - 2))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def make_png() -> Callable[..., bytes]:
+    """`png`, for tests that upload."""
+    return png
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The own network's file, as it is asked for."""
+    path = tmp_path_factory.mktemp("own") / "tiny.py"
+    path.write_text(TINY)
+    return f"{path}:build"
+
+
+@pytest.fixture
+def tiny_settings(tmp_path: Path, image_folder: Path, tiny_model: str) -> Callable[..., Settings]:
+    """Settings with the network "tiny" and the dataset "pictures"; keywords change them."""
+
+    def make(**changes: object) -> Settings:
+        given = {
+            "data_dir": tmp_path / "data",
+            "models": {"tiny": tiny_model},
+            "datasets": {"pictures": image_folder},
+            "backend": "inline",
+            "device": "cpu",
+            "port": 0,
+        }
+        return Settings.model_validate(given | changes)
+
+    return make
+
+
+@pytest.fixture
+def client(tiny_settings: Callable[..., Settings]) -> Iterator[TestClient]:
+    """The application, computing inline."""
+    with TestClient(create_app(tiny_settings()), raise_server_exceptions=False) as client:
+        yield client

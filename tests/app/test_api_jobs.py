@@ -1,0 +1,270 @@
+"""Batch jobs through the REST interface, computed inline."""
+
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.main import create_app
+from app.settings import Settings
+
+OCCLUSION = {
+    "model": "tiny",
+    "method": "occlusion",
+    "params": {"size": 8, "stride": 4},
+    "target": {"class": 2},
+}
+
+
+def upload(client: TestClient, data: bytes) -> str:
+    answer = client.post("/api/v1/images", files={"file": ("a.png", data, "image/png")})
+    assert answer.status_code in (200, 201), answer.text
+    return str(answer.json()["id"])
+
+
+def submit(client: TestClient, body: dict[str, Any], **headers: str) -> dict[str, Any]:
+    answer = client.post("/api/v1/jobs", json=body, headers=headers)
+    assert answer.status_code in (200, 202), answer.text
+    return dict(answer.json())
+
+
+def finish(client: TestClient, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        job = client.get(f"/api/v1/jobs/{job_id}").json()
+        if job["state"] not in ("queued", "running", "cancelling"):
+            return dict(job)
+        time.sleep(0.05)
+    raise AssertionError(f"job still {job['state']} after {seconds} s: {job}")
+
+
+def test_a_job_of_uploads_runs_to_its_end_and_gives_pictures_and_arrays(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    images = [
+        {"id": upload(client, make_png()), "custom_id": "a"},
+        {"id": upload(client, make_png((200, 40, 10)))},
+    ]
+    answer = client.post("/api/v1/jobs", json=OCCLUSION | {"inputs": {"images": images}})
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/api/v1/jobs/{answer.json()['id']}"
+    assert answer.headers["Retry-After"]
+
+    job = finish(client, answer.json()["id"])
+    assert job["state"] == "succeeded", job
+    assert job["counts"] == {"total": 2, "succeeded": 2, "failed": 0, "skipped": 0}
+    assert job["request"]["params"] == {"size": 8, "stride": 4, "fill": "grey"}
+    assert set(job["fingerprints"]) >= {"network", "code"}
+
+    items = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
+    assert [item["custom_id"] for item in items] == ["a", None]
+    assert items[0]["facts"]["target"]["class"] == 2
+
+    heatmap = client.get(f"/api/v1/jobs/{job['id']}/items/0/heatmap.png")
+    assert heatmap.status_code == 200
+    assert Image.open(io.BytesIO(heatmap.content)).size == (16, 16)
+    assert "immutable" in heatmap.headers["Cache-Control"]
+    array = np.load(io.BytesIO(client.get(f"/api/v1/jobs/{job['id']}/items/1/map.npy").content))
+    assert array.shape == (16, 16)
+
+    lines = client.get(f"/api/v1/jobs/{job['id']}/results.jsonl").text.splitlines()
+    assert [json.loads(line)["n"] for line in lines] == [0, 1]
+    assert client.get(json.loads(lines[0])["pictures"]["activity"]).status_code == 200
+    assert client.get(f"/api/v1/jobs/{job['id']}/errors.jsonl").text == ""
+
+
+def test_a_job_over_a_dataset_takes_what_the_pattern_matches(client: TestClient) -> None:
+    inputs = {"dataset": "pictures", "glob": "warm/*.png", "limit": 5}
+    body = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}, "inputs": inputs}
+    job = finish(client, submit(client, body)["id"])
+    assert job["state"] == "succeeded", job
+    items = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
+    assert [item["path"] for item in items] == [f"warm/{n:02d}.png" for n in (0, 2, 4, 6, 8)]
+
+
+def test_prefer_wait_answers_200_with_the_finished_job(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    body = OCCLUSION | {"inputs": {"images": [{"id": upload(client, make_png())}]}}
+    answer = client.post("/api/v1/jobs", json=body, headers={"Prefer": "wait=30"})
+    assert answer.status_code == 200
+    assert answer.headers["Preference-Applied"] == "wait=30"
+    assert answer.json()["state"] == "succeeded"
+
+
+def test_outputs_says_which_files_are_kept(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    images = {"images": [{"id": upload(client, make_png())}]}
+    job = finish(client, submit(client, OCCLUSION | {"inputs": images, "outputs": ["npy"]})["id"])
+    missing = client.get(f"/api/v1/jobs/{job['id']}/items/0/heatmap.png")
+    assert missing.status_code == 404
+    assert "outputs has no png" in missing.json()["detail"]
+    assert client.get(f"/api/v1/jobs/{job['id']}/items/0/map.npy").status_code == 200
+
+
+def test_the_same_key_gives_the_same_job_and_another_body_is_refused(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    body = OCCLUSION | {"inputs": {"images": [{"id": upload(client, make_png())}]}}
+    key = {"Idempotency-Key": "k1"}
+    first, second = submit(client, body, **key), submit(client, body, **key)
+    assert first["id"] == second["id"]
+    other = client.post("/api/v1/jobs", json=body | {"outputs": ["png"]}, headers=key)
+    assert other.status_code == 422
+    assert other.json()["type"].endswith("idempotency_key_reused")
+    assert len(client.get("/api/v1/jobs").json()["items"]) == 1
+
+
+def test_a_request_that_cannot_work_is_refused_with_a_pointer(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    inputs = {"images": [{"id": upload(client, make_png())}]}
+    good = OCCLUSION | {"inputs": inputs}
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"model": "tiny2"}, "/model"),
+        ({"method": "magic"}, ""),
+        ({"params": {"size": 0}}, "/params/size"),
+        ({"params": {"sise": 8}}, "/params/sise"),
+        ({"method": "deconv", "params": {}}, "/target"),
+        ({"method": "deconv", "params": {}, "target": None}, "/target"),
+        ({"target": {"unit": "nonsense"}}, "/target"),
+        ({"inputs": {"images": [{"id": "img_nope"}]}}, "/inputs/images/0"),
+        ({"inputs": {"dataset": "pictures", "glob": "x/*"}}, "/inputs/glob"),
+        ({"inputs": {"dataset": "nope"}}, "/inputs/dataset"),
+        ({"surprise": 1}, "/surprise"),
+    ]
+    for change, pointer in cases:
+        answer = client.post("/api/v1/jobs", json=good | change)
+        assert answer.status_code == 422, (change, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        found = [fault["pointer"] for fault in answer.json()["errors"]]
+        assert any(one.startswith(pointer) for one in found), (change, answer.text)
+    form = client.post("/api/v1/jobs", content=b"{}")
+    assert "Content-Type: application/json" in form.json()["detail"]
+    broken = client.post("/api/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})
+    assert broken.status_code == 400
+
+
+def test_a_layer_that_is_not_in_the_network_fails_the_job_at_once(client: TestClient) -> None:
+    body = {
+        "model": "tiny",
+        "method": "deconv",
+        "target": {"unit": "conv9:1"},
+        "inputs": {"dataset": "pictures"},
+    }
+    job = finish(client, submit(client, body)["id"])
+    assert job["state"] == "failed"
+    assert job["error"]["code"] == "address_error"
+    assert job["counts"]["skipped"] > 0
+    assert "conv9" in job["error"]["detail"]
+
+
+def test_paging_walks_over_every_item_once_and_refuses_a_foreign_cursor(
+    client: TestClient,
+) -> None:
+    body = OCCLUSION | {"inputs": {"dataset": "pictures"}}
+    job = finish(client, submit(client, body)["id"])
+    seen: list[int] = []
+    url: str | None = f"/api/v1/jobs/{job['id']}/items?limit=7"
+    while url:
+        answer = client.get(url)
+        seen += [item["n"] for item in answer.json()["items"]]
+        cursor = answer.json()["next_cursor"]
+        assert ("Link" in answer.headers) == (cursor is not None)
+        url = answer.links.get("next", {}).get("url")
+    assert seen == list(range(24))
+    foreign = client.get(f"/api/v1/jobs/{job['id']}/items?cursor=abc")
+    assert foreign.status_code == 422
+
+
+def test_jobs_are_listed_newest_first_by_state(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    inputs = {"inputs": {"images": [{"id": upload(client, make_png())}]}}
+    ids = [submit(client, OCCLUSION | inputs)["id"] for _ in range(3)]
+    for one in ids:
+        finish(client, one)
+    listed = client.get("/api/v1/jobs?state=succeeded&limit=2").json()
+    assert [job["id"] for job in listed["items"]] == ids[:0:-1]
+    rest = client.get(f"/api/v1/jobs?state=succeeded&cursor={listed['next_cursor']}").json()
+    assert [job["id"] for job in rest["items"]] == ids[:1]
+    assert client.get("/api/v1/jobs?state=failed").json()["items"] == []
+    assert client.get("/api/v1/jobs?state=sleeping").status_code == 422
+
+
+def test_an_unchanged_job_answers_304(client: TestClient, make_png: Callable[..., bytes]) -> None:
+    inputs = {"inputs": {"images": [{"id": upload(client, make_png())}]}}
+    job = finish(client, submit(client, OCCLUSION | inputs)["id"])
+    etag = client.get(f"/api/v1/jobs/{job['id']}").headers["ETag"]
+    again = client.get(f"/api/v1/jobs/{job['id']}", headers={"If-None-Match": etag})
+    assert again.status_code == 304
+
+
+def test_cancelling_a_job_at_its_end_changes_nothing(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    inputs = {"inputs": {"images": [{"id": upload(client, make_png())}]}}
+    job = finish(client, submit(client, OCCLUSION | inputs)["id"])
+    answer = client.post(f"/api/v1/jobs/{job['id']}/cancel")
+    assert answer.status_code == 200
+    assert answer.json()["state"] == "succeeded"
+    assert client.post("/api/v1/jobs/job_nope/cancel").status_code == 404
+
+
+def test_too_many_unfinished_jobs_are_refused_for_a_while(
+    tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes]
+) -> None:
+    app = create_app(tiny_settings(queued_jobs=2))
+    with TestClient(app) as client:
+        app.state.deconv.jobs.drain()  # nothing is claimed any more
+        inputs = {"inputs": {"images": [{"id": upload(client, make_png())}]}}
+        submit(client, OCCLUSION | inputs)
+        submit(client, OCCLUSION | inputs)
+        answer = client.post("/api/v1/jobs", json=OCCLUSION | inputs)
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "30"
+
+
+def test_a_method_registered_by_a_user_is_taken_by_the_interface(
+    tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes]
+) -> None:
+    from pydantic import Field
+
+    from deconvnet import methods
+
+    class Brightness(methods.Params):
+        gain: float = Field(1.0, gt=0, le=10, description="Factor.")
+
+    class Dummy(methods.Method):
+        name = "dummy"
+        title = "Brightness"
+        source = "this test"
+        explains = frozenset({"class"})
+        needs_target = False
+        Params = Brightness
+
+        def explain(self, _net: Any, x: Any, params: Any, _run: Any) -> methods.Explanation:
+            value = float(x.mean()) * params.gain
+            pixels = np.zeros((4, 4, 3), np.uint8)
+            return methods.Explanation({"map": np.zeros(2)}, {"heatmap": pixels}, {"v": value}, "")
+
+    methods.register(Dummy())
+    try:
+        with TestClient(create_app(tiny_settings())) as client:
+            listed = {one["name"]: one for one in client.get("/api/v1/methods").json()["items"]}
+            assert listed["dummy"]["params"]["properties"]["gain"]["description"] == "Factor."
+            assert "DummyJob" in client.get("/api/v1/openapi.json").json()["components"]["schemas"]
+            inputs = {"images": [{"id": upload(client, make_png())}]}
+            body = {"model": "tiny", "method": "dummy", "params": {"gain": 2}, "inputs": inputs}
+            job = finish(client, submit(client, body)["id"])
+            assert job["state"] == "succeeded", job
+            refused = client.post("/api/v1/jobs", json=body | {"params": {"gain": 11}})
+            assert refused.status_code == 422
+    finally:
+        methods.unregister("dummy")

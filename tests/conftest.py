@@ -1,0 +1,59 @@
+"""What every test may use: the checkout, a photograph, small datasets, the demo's network."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` run wherever there is CUDA, and nowhere else."""
+    if torch.cuda.is_available():
+        return
+    without = pytest.mark.skip(reason="needs CUDA")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(without)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """A smooth coloured picture of (height, width), another for each seed."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def make_picture() -> Callable[..., Image.Image]:
+    """`picture`, for tests that want one."""
+    return picture
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture file of 80×100 pixels."""
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    picture(0, (80, 100)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pictures of 64×64 in two labelled folders of 12."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(24):
+        label = folder / ("cold" if number % 2 else "warm")
+        label.mkdir(exist_ok=True)
+        picture(number).save(label / f"{number:02d}.png")
+    return folder
