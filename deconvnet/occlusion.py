@@ -134,8 +134,8 @@ class OcclusionMap:
         kernel = values.new_ones(1, 1, self.size, self.size)
         spread = F.conv_transpose2d(both, kernel, stride=self.stride)
         first = self.size - self.stride
-        total, count = spread[:, 0, first : first + self.shape[0], first : first + self.shape[1]]
-        return (total / count).to(grid.dtype)
+        part = spread[:, 0, first : first + self.shape[0], first : first + self.shape[1]]
+        return (part[0] / part[1]).to(grid.dtype)
 
 
 def _head(net: Network) -> Callable[[Tensor], Tensor]:

@@ -33,7 +33,7 @@ class Scale:
     label: str
 
 
-def own_scale(x: Tensor, quantile: float = 0.999) -> Scale:
+def own_scale(x: Tensor, quantile: float = 0.99) -> Scale:
     """The scale that just fits one tensor: its `quantile` of |x| among non-zero values."""
     values = x.detach().abs().flatten().float()
     values = values[values > 0]
@@ -41,7 +41,7 @@ def own_scale(x: Tensor, quantile: float = 0.999) -> Scale:
     return Scale(limit or 1.0, f"own scale ±{limit:.3g} ({quantile:.1%} of |x|)")
 
 
-def shared_scale(tensors: Sequence[Tensor], quantile: float = 0.999) -> Scale:
+def shared_scale(tensors: Sequence[Tensor], quantile: float = 0.99) -> Scale:
     """One scale for several tensors: the largest of their own."""
     limit = max((own_scale(x, quantile).limit for x in tensors), default=1.0)
     return Scale(limit, f"shared scale ±{limit:.3g}")

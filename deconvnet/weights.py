@@ -27,6 +27,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str,
     temporary = path.with_suffix(".partial")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     save_file(tensors, temporary, metadata=dict(metadata))
+    temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     atomic_replace(temporary, path)
 
 

@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
+
+# A busy machine is no failure: no deadline for an example, nor for drawing one.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 ROOT = Path(__file__).resolve().parent.parent
 

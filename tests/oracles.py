@@ -102,6 +102,9 @@ class Oracle(TorchFunctionMode):
             return self._rectify(func, args, kwargs)
         if func is F.local_response_norm:
             return self._keep("lrn", _PassBy.apply(args[0], self, (args[1:], kwargs)))
+        if _KIND.get(func, "sum") not in ("sum", "cat") and args:
+            # What autograd saves of the input must outlive the module's writing into it.
+            args = (args[0].clone(), *args[1:])
         result = func(*args, **kwargs)
         if func in _KIND and isinstance(result, Tensor):
             result = self._keep(_KIND[func], result)

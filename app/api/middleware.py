@@ -6,6 +6,7 @@ import uuid
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -92,8 +93,9 @@ class Guard:
 
         return counted
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, "body_too_large", f"The body is over {self.most} bytes.")
+    def _too_large(self) -> HTTPException:
+        # Whatever else is raised while a body is read, FastAPI turns into its own 400.
+        return HTTPException(413, f"The body is over {self.most} bytes.")
 
 
 def _foreign(headers: Headers) -> bool:

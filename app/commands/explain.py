@@ -48,14 +48,16 @@ def make_target(net: "Network", unit: str | None, asked: str | None) -> "Target 
 
     Raises:
         ParameterError: both are given.
+        AddressError: the unit does not parse.
     """
+    from deconvnet.address import Unit
     from deconvnet.errors import ParameterError
     from deconvnet.methods import Target
 
     if unit and asked:
         raise ParameterError("A unit and a class are given; expected one of them.")
     if unit:
-        return Target.model_validate({"unit": unit})
+        return Target.model_validate({"unit": str(Unit.parse(unit))})
     return None if asked is None else Target.model_validate({"class": resolve_class(net, asked)})
 
 

@@ -76,7 +76,7 @@ def command(
     if no_rms_clip:
         recipe = replace(recipe, rms_clip=None)
     training = load_dataset(data)
-    if len(training.labels) < 2:  # noqa: PLR2004 - there is nothing to tell apart
+    if len(training.labels) < 2:
         raise DatasetError(
             f"Dataset '{training.name}' has {len(training.labels)} labels, expected at least two. "
             "Put each class's images into a folder of its name."
@@ -139,4 +139,4 @@ def _names(path: Path | None) -> dict[str, str] | None:
     if path is None:
         return None
     rows = (line.split("\t", 1) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row[0]: row[1].split(",")[0].strip() for row in rows if len(row) == 2}  # noqa: PLR2004
+    return {row[0]: row[1].split(",")[0].strip() for row in rows if len(row) == 2}

@@ -13,8 +13,8 @@ def kernel_sheet(
 ) -> tuple[render.Pixels, dict[str, int]]:
     """The sheet in the kernels' own pixels, and {columns, side} of its square cells.
 
-    A kernel on RGB is shown in colour; a deeper one as a near-square mosaic of its input channels in
-    their order, one pixel apart.
+    A kernel on RGB is shown in colour; a deeper one as a near-square mosaic of its input channels
+    in their order, one pixel apart.
     """
     cells = []
     for weight, limits in zip(grid.weights, grid.scales(scale), strict=True):

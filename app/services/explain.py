@@ -1,4 +1,4 @@
-"""What pages ask of the workers: a unit's projections by another rule, an occlusion, predictions."""
+"""What pages ask of the workers: projections by another rule, occlusion, predictions."""
 
 import asyncio
 import io
@@ -183,7 +183,9 @@ def _place(cell: NDArray[np.uint8], picture: NDArray[np.uint8], region: Sequence
     if side >= max(picture.shape[:2]):
         top = left = 0
     part = picture[y0:y1, x0:x1]
-    cell[y0 - top : y1 - top, x0 - left : x1 - left] = part[: side - (y0 - top), : side - (x0 - left)]
+    cell[y0 - top : y1 - top, x0 - left : x1 - left] = part[
+        : side - (y0 - top), : side - (x0 - left)
+    ]
 
 
 def read_array(state: AppState, name: str) -> NDArray[Any]:

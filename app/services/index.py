@@ -193,7 +193,7 @@ def telling(index: ActivationIndex, layer: str, count: int, offset: int = 0) -> 
 def spatial_layers(index: ActivationIndex) -> list[str]:
     """The layers whose units see a part of the image, from the image upwards."""
     shapes = {row["name"]: row["shape"] for row in index.model["layers"]}
-    return [name for name in index.layers if len(shapes.get(name, ())) == 3]  # noqa: PLR2004 - c, h, w
+    return [name for name in index.layers if len(shapes.get(name, ())) == 3]
 
 
 def class_name(index: ActivationIndex, label: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Form controls from a JSON Schema, so that a registered method has its form with no further code."""
+"""Form controls from a JSON Schema: a registered method has its form with no further code."""
 
 import re
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def make_fields(schema: Schema, values: Mapping[str, Any]) -> list[Field]:
 
 
 def read_fields(schema: Schema, given: Mapping[str, str]) -> dict[str, Any]:
-    """Parameters from what a form sent; text that is no number stays text, for the method to refuse."""
+    """Parameters from what a form sent; text that is no number stays, for the method to refuse."""
     found: dict[str, Any] = {}
     for name, rule in schema.get("properties", {}).items():
         kind = rule.get("type")

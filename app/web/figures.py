@@ -14,9 +14,7 @@ _HEIGHT = 60.0
 _BINS = 32
 
 
-def histogram(
-    title: str, edges: Sequence[float], counts: Sequence[int], noun: str
-) -> Chart | None:
+def histogram(title: str, edges: Sequence[float], counts: Sequence[int], noun: str) -> Chart | None:
     """Bars of [edges[i], edges[i + 1]), their heights by the square root of the counts.
 
     The root keeps rare values visible beside a large pile at zero. None without counts.
@@ -79,7 +77,9 @@ def volume(shape: Sequence[int], input_side: int) -> str:
 
     front = f"M{at(x0, y0)}L{at(x1, y0)}L{at(x1, y1)}L{at(x0, y1)}Z"
     above = f"M{at(x0, y0)}L{at(x0 + slant, y0 - slant)}L{at(x1 + slant, y0 - slant)}L{at(x1, y0)}Z"
-    beside = f"M{at(x1, y0)}L{at(x1 + slant, y0 - slant)}L{at(x1 + slant, y1 - slant)}L{at(x1, y1)}Z"
+    beside = (
+        f"M{at(x1, y0)}L{at(x1 + slant, y0 - slant)}L{at(x1 + slant, y1 - slant)}L{at(x1, y1)}Z"
+    )
     return front + above + beside
 
 

@@ -79,7 +79,7 @@ def _layers(model: Description, layer: str) -> list[Link]:
     return [
         Link(label=one, url=Urls.filters(name, one), current=one == layer)
         for one in model["landmarks"]
-        if len(rows[one]["shape"]) == 3  # noqa: PLR2004 - c, h, w
+        if len(rows[one]["shape"]) == 3
     ]
 
 
@@ -107,9 +107,7 @@ def _page(
         facts=_facts(done.facts) if done else [],
         cells=_cells(name, layer, done, linked) if done else [],
         scales=[
-            Link(
-                label=label, url=Urls.filters(name, layer, scale=value), current=value == scale
-            )
+            Link(label=label, url=Urls.filters(name, layer, scale=value), current=value == scale)
             for value, label in (("", "Each its own scale"), ("shared", "One scale for all"))
         ],
         spread=distribution("Filters by their RMS", np.array(done.facts["rms"]), "filter")

@@ -34,7 +34,7 @@ _CHOICE = 40  # telling units per layer, among which the featured one is drawn
 
 
 def _feature(opened: Opened, seed: int) -> Feature | None:
-    draw = random.Random(seed)  # noqa: S311 - a choice of pictures
+    draw = random.Random(seed)
     index = opened.index
     deep = spatial_layers(index)[2:] or spatial_layers(index)
     choice = [(layer, c) for layer in deep for c in telling(index, layer, _CHOICE)]

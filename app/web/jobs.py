@@ -1,4 +1,4 @@
-"""Jobs: all of them, the form for a new one with its curl and Python twins, and each one's results."""
+"""Jobs: all of them, the form for a new one with its curl and Python twins, and results."""
 
 import asyncio
 import json
@@ -72,9 +72,10 @@ def _twins(body: Mapping[str, Any], origin: str) -> tuple[str, str]:
     spelled = text.replace(": true", ": True").replace(": false", ": False")
     spelled = spelled.replace(": null", ": None")
     python = (
-        f"import httpx\n\njob = {spelled}\n"
-        f'answer = httpx.post("{url}", json=job)\n'
-        'print(answer.raise_for_status().json()["id"])'
+        f"import json\nfrom urllib.request import Request, urlopen\n\njob = {spelled}\n"
+        f'post = Request("{url}", json.dumps(job).encode(),\n'
+        '               {"Content-Type": "application/json"})\n'
+        'print(json.load(urlopen(post))["id"])'
     )
     return curl, python
 
@@ -115,7 +116,10 @@ def _page(
         ],
         models=[Option(value=one, label=one, selected=one == model) for one in names],
         sources=[
-            *(Option(value=one, label=one, selected=one == given.get("dataset")) for one in datasets),
+            *(
+                Option(value=one, label=one, selected=one == given.get("dataset"))
+                for one in datasets
+            ),
             Option(value="", label="only the uploaded ones", selected=not datasets),
         ],
         fields=fields,

@@ -34,6 +34,14 @@ _SORT_NAMES: dict[str, str] = {
     "sparse": "fires most rarely",
     "selectivity": "class selectivity",
 }
+_SUMMARIES = {
+    "channel": "Strongest activation",
+    "activation": "Strongest activation",
+    "mean": "Mean activation",
+    "often": "Share of images in which it fires",
+    "sparse": "Share of images in which it fires",
+    "selectivity": "Class selectivity",
+}
 _ONLY_NAMES = {"": "all units", "alive": "alive", "dead": "dead"}
 _SIZES = {"s": "Small", "": "Medium", "l": "Large"}
 _PAGE = 600
@@ -82,7 +90,7 @@ def _facts(stats: LayerStats, card_field: int, jump: int) -> list[Fact]:
 
 def _labels(opened: Opened, stats: LayerStats, chosen: str) -> list[Option]:
     names = {label: class_name(opened.index, label) for label in stats.best_class if label}
-    if len(names) < 2:  # noqa: PLR2004 - nothing to choose from
+    if len(names) < 2:
         return []
     ordered = sorted(names, key=lambda label: names[label].casefold())
     rows = [Option(value=label, label=names[label], selected=label == chosen) for label in ordered]
@@ -104,7 +112,9 @@ def _page(opened: Opened, newest: Opened | None, layer: str, choice: _Choice) ->
     filtered = bool(choice.only or choice.label or choice.q)
     url = choice.url(model, layer)
     of = f" of {total}" if filtered else ""
-    part = f"{choice.offset + 1} to {choice.offset + len(shown)} of " if len(shown) < matching else ""
+    part = (
+        f"{choice.offset + 1} to {choice.offset + len(shown)} of " if len(shown) < matching else ""
+    )
     shared = {"index": named, "view": choice.view, "size": choice.size}
     return LayerPage(
         title=f"{layer} of {model}",
@@ -123,8 +133,7 @@ def _page(opened: Opened, newest: Opened | None, layer: str, choice: _Choice) ->
         layers=links,
         facts=_facts(stats, card.receptive_field, card.jump),
         summary=distribution(
-            f"{_SORT_NAMES['activation' if choice.sort == 'channel' else choice.sort].capitalize()}, "
-            "all units",
+            f"{_SUMMARIES[choice.sort]}, all units",
             statistic(stats, choice.sort),
             "unit",
         ),
@@ -140,7 +149,9 @@ def _page(opened: Opened, newest: Opened | None, layer: str, choice: _Choice) ->
         labels=_labels(opened, stats, choice.label),
         search=choice.q,
         view=[
-            Link(label="Projections", url=choice.url(model, layer, view=""), current=not choice.view),
+            Link(
+                label="Projections", url=choice.url(model, layer, view=""), current=not choice.view
+            ),
             Link(
                 label="Patches",
                 url=choice.url(model, layer, view="patches"),

@@ -37,7 +37,13 @@ def _panels(made: UnitResult, below: UnitResult | None, side: tuple[int, int]) -
         lowest, highest, bar = scale or ("", "", "")
         bar = static(bar) if bar else ""
         return Panel(
-            name=name, title=title, caption=caption, picture=picture, low=lowest, high=highest, bar=bar
+            name=name,
+            title=title,
+            caption=caption,
+            picture=picture,
+            low=lowest,
+            high=highest,
+            bar=bar,
         )
 
     panels = [
@@ -122,7 +128,7 @@ def _facts(facts: Mapping[str, Any]) -> list[Fact]:
 def make_result(
     state: AppState, made: UnitResult, below: UnitResult | None, image: str
 ) -> OcclusionResult:
-    """Everything that an occlusion's page shows; `below` is the projection of the unit it follows."""
+    """Everything that an occlusion's page shows; `below` is the followed unit's projection."""
     facts = made.facts
     names = ("probability", "activity", "label", "positions")
     maps = {name: read_array(state, made.arrays[name]) for name in names}
@@ -137,7 +143,10 @@ def make_result(
         facts=_facts(facts),
         legend=[
             LegendRow(
-                colour=row["colour"], name=short(row["name"]), share=percent(row["share"]), meter=row["share"]
+                colour=row["colour"],
+                name=short(row["name"]),
+                share=percent(row["share"]),
+                meter=row["share"],
             )
             for row in facts["legend"]
         ],
@@ -157,7 +166,11 @@ def make_result(
             for name, key in made.arrays.items()
         ]
         + [
-            Link(label=f"{name}.png", url=Urls.artifact(f"{made.pictures[name]}.png"), title=f"{name}.png")
+            Link(
+                label=f"{name}.png",
+                url=Urls.artifact(f"{made.pictures[name]}.png"),
+                title=f"{name}.png",
+            )
             for name in ("heatmap", "activity", "label")
         ],
     )

@@ -53,7 +53,7 @@ async def artifact(request: Request, key: str) -> Response:
     """A stored file, named by its content: it never changes."""
     name, _, kind = key.partition(".")
     if kind not in _KINDS:
-        raise Refusal(404, "not_found", f"'{key[:80]}' is no stored file; expected HASH.png or .npy.")
+        raise Refusal(404, "not_found", f"'{key[:80]}' is no stored file; expected HASH.png.")
     try:
         path = state_of(request).artifacts.path(name)
     except ArtifactMissingError as error:

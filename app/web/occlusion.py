@@ -67,7 +67,9 @@ def _samples(opened: Opened | None, choice: _Choice) -> list[Link]:
     """The strongest image of telling units, each photograph once."""
     if opened is None or opened.index.rule is None:
         return []
-    index, links, seen = opened.index, [], set()
+    index = opened.index
+    links: list[Link] = []
+    seen: set[str] = set()
     layers = spatial_layers(index)
     for channel in telling(index, layers[-1], 4 * _SAMPLES) if layers else []:
         hit = index.top(Unit(layers[-1], channel))[0]
@@ -170,7 +172,7 @@ async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
 def _usual(opened: Opened | None) -> tuple[int, int]:
     """A size and stride that suit the network's input: a quarter of a small one's side."""
     side = opened.index.model["input_size"][1] if opened else 224
-    size = max(4, side // 4 if side <= 96 else side // 6)  # noqa: PLR2004 - small inputs
+    size = max(4, side // 4 if side <= 96 else side // 6)
     return size, max(1, size // 4)
 
 

@@ -134,7 +134,7 @@ def layer_card(
         landmark=row["landmark"],
         indexed=indexed,
         url=Urls.layer(model_name, name, index=index) if indexed else Urls.model(model_name),
-        filters_url=Urls.filters(model_name, name) if len(size) == 3 else "",  # noqa: PLR2004
+        filters_url=Urls.filters(model_name, name) if len(size) == 3 else "",
         dead_share=dead,
         dead="–" if dead is None else percent(dead),
         volume=volume(size, side),

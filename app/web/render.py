@@ -3,9 +3,9 @@
 import functools
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -19,9 +19,8 @@ from app.settings import share_dir
 from app.state import AppState
 from app.urls import Urls
 
-P = ParamSpec("P")
 Made = Page | Response
-Handler = Callable[P, Made] | Callable[P, Awaitable[Made]]
+H = TypeVar("H", bound=Callable[..., Any])
 
 _YEAR = "public, max-age=31536000, immutable"
 
@@ -63,28 +62,28 @@ def html(template: str, page: Page, status: int = 200) -> HTMLResponse:
 
 def add_page(
     router: APIRouter, path: str, template: str, json_path: str | None = None
-) -> Callable[[Handler[P]], Handler[P]]:
+) -> Callable[[H], H]:
     """Serve a function's Context at `path` as HTML and at `path`.json as JSON.
 
     A Response that the function gives instead, such as a redirect, goes out as it is. A function
     that is not async reads files: it runs in a thread.
     """
 
-    def register(handler: Handler[P]) -> Handler[P]:
-        async def make(*args: P.args, **kwargs: P.kwargs) -> Made:
+    def register(handler: H) -> H:
+        async def make(*args: Any, **kwargs: Any) -> Made:
             if inspect.iscoroutinefunction(handler):
                 return cast(Made, await handler(*args, **kwargs))
             return cast(Made, await run_in_threadpool(handler, *args, **kwargs))
 
         @functools.wraps(handler)
-        async def as_json(*args: P.args, **kwargs: P.kwargs) -> Response:
+        async def as_json(*args: Any, **kwargs: Any) -> Response:
             made = await make(*args, **kwargs)
             if isinstance(made, Response):
                 return made
             return JSONResponse(made.model_dump(mode="json"), headers={"Cache-Control": "no-cache"})
 
         @functools.wraps(handler)
-        async def as_html(*args: P.args, **kwargs: P.kwargs) -> Response:
+        async def as_html(*args: Any, **kwargs: Any) -> Response:
             made = await make(*args, **kwargs)
             return made if isinstance(made, Response) else html(template, made)
 

@@ -77,7 +77,9 @@ def _classes(opened: Opened, unit: Unit, stats: UnitStats, index: str | None) ->
     ]
 
 
-def _pairs(opened: Opened, unit: Unit, hits: list[Hit], sheet: Sheet | None, own: bool) -> list[Pair]:
+def _pairs(
+    opened: Opened, unit: Unit, hits: list[Hit], sheet: Sheet | None, own: bool
+) -> list[Pair]:
     """One pair per hit; projections from `sheet`, or from the index's own where `own`."""
     index = opened.index
     tile = index.tile(unit.layer)
@@ -175,7 +177,9 @@ def _cite(opened: Opened, unit: Unit) -> str:
     )
 
 
-def _steps(opened: Opened, unit: Unit, query: dict[str, str | None]) -> tuple[Link | None, Link | None]:
+def _steps(
+    opened: Opened, unit: Unit, query: dict[str, str | None]
+) -> tuple[Link | None, Link | None]:
     model = opened.index.model["name"]
 
     def at(channel: int) -> Link | None:

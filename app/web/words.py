@@ -13,14 +13,14 @@ def number(value: float) -> str:
         return "–"
     if value == 0:
         return "0"
-    if abs(value) >= 1000:  # noqa: PLR2004 - from there on whole numbers
+    if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
     text = f"{value:#.3g}"
     return f"{value:.2e}" if "e" in text else text.rstrip(".")
 
 
 def count(value: int, noun: str) -> str:
-    """"1 unit", "3 units"."""
+    """ "1 unit", "3 units"."""
     shown = f"{value:,}".replace(",", "\u202f")
     return f"{shown} {noun}{'' if value == 1 else 's'}"
 
@@ -32,11 +32,11 @@ def percent(share: float) -> str:
     value = share * 100
     if 0 < value < 1:
         return f"{value:.2g} %"
-    return f"{value:.0f} %" if value >= 10 or value == int(value) else f"{value:.1f} %"  # noqa: PLR2004
+    return f"{value:.0f} %" if value >= 10 or value == int(value) else f"{value:.1f} %"
 
 
 def span(seconds: float) -> str:
-    """"42 seconds", "3 hours"."""
+    """ "42 seconds", "3 hours"."""
     unit = 1.0
     for limit, noun in _STEPS:
         if seconds < limit:
@@ -48,7 +48,7 @@ def span(seconds: float) -> str:
 def ago(then: float, now: float | None = None) -> str:
     """How long ago a time was, in seconds since 1970."""
     passed = (time.time() if now is None else now) - then
-    return "just now" if passed < 10 else f"{span(passed)} ago"  # noqa: PLR2004
+    return "just now" if passed < 10 else f"{span(passed)} ago"
 
 
 def stamp(then: float | None) -> str:
@@ -62,5 +62,5 @@ def short(name: str) -> str:
 
 
 def shape(size: Sequence[int]) -> str:
-    """"256 × 8 × 8"."""
+    """ "256 × 8 × 8"."""
     return " × ".join(map(str, size))

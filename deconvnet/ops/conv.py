@@ -19,6 +19,7 @@ class Conv(Op):
     def __init__(self, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> None:
         self.weight, self.bias, self.groups = weight, bias, groups
         self.window: Window = window
+        self._kernel: tuple[tuple[object, ...], Tensor] | None = None
 
     def _apply(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
         w = self.window
@@ -30,17 +31,43 @@ class Conv(Op):
     def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
         return self._apply(xs[0], (0, 0))
 
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        w = self.window
+        (kh, kw), (sh, sw) = w.kernel, w.stride
+        if self.groups > 1 or w.dilation != (1, 1) or kh < sh or kw < sw:
+            return [
+                F.conv_transpose2d(g, self.weight, None, w.stride, 0, 0, self.groups, w.dilation)
+            ]
+        kernel = self._downward()
+        rows, columns = kernel.shape[2:]
+        phases = F.conv2d(g, kernel, padding=(rows - 1, columns - 1))
+        if (sh, sw) != (1, 1):
+            n, _, h, across = phases.shape
+            phases = phases.view(n, -1, sh, sw, h, across).permute(0, 1, 4, 2, 5, 3)
+            phases = phases.reshape(n, -1, h * sh, across * sw)
+        return [phases[..., : (g.shape[2] - 1) * sh + kh, : (g.shape[3] - 1) * sw + kw]]
+
+    def _downward(self) -> Tensor:
+        """The transposed, flipped kernel, one for each phase of the stride: [c·sh·sw, n, h, w].
+
+        A transposed convolution of stride s is an ordinary one of stride 1 whose s² groups of
+        outputs interleave (sub-pixel convolution, Shi et al. 2016); ordinary ones run many times
+        faster. Kept until the weights change.
+        """
+        state = (self.weight._version, self.weight.data_ptr(), self.weight.dtype)
+        if self._kernel is None or self._kernel[0] != state:
+            (kh, kw), (sh, sw) = self.window.kernel, self.window.stride
+            n, c = self.weight.shape[:2]
+            h, w = -(-kh // sh), -(-kw // sw)
+            padded = F.pad(self.weight, (0, w * sw - kw, 0, h * sh - kh))
+            phases = padded.view(n, c, h, sh, w, sw).permute(1, 3, 5, 0, 2, 4)
+            kernel = phases.reshape(c * sh * sw, n, h, w).flip(2, 3).contiguous()
+            self._kernel = (state, kernel)
+        return self._kernel[1]
+
     @property
     def multiply_adds(self) -> int:
         return self.weight.numel()
-
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        w = self.window
-        return [
-            F.conv_transpose2d(
-                g, self.weight, None, w.stride, 0, 0, self.groups, w.dilation
-            )
-        ]  # fmt: skip
 
 
 def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:

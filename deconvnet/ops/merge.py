@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,8 +106,8 @@ def _constant(value: Any, like: Any) -> Any:
 
 def _broadcast(a: torch.Size, b: tuple[int, ...]) -> tuple[int, ...] | None:
     try:
-        return tuple(torch.broadcast_shapes(a, b))
-    except RuntimeError:
+        return np.broadcast_shapes(tuple(a), b)
+    except ValueError:
         return None
 
 

@@ -35,7 +35,15 @@ function show() {
   const json = JSON.stringify(body(), null, 2);
   const url = `${window.location.origin}/api/v1/jobs`;
   curl.textContent = `curl -X POST ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
-  python.textContent = `import httpx\n\njob = ${toPython(json)}\nanswer = httpx.post("${url}", json=job)\nprint(answer.raise_for_status().json()["id"])`;
+  python.textContent = [
+    "import json",
+    "from urllib.request import Request, urlopen",
+    "",
+    `job = ${toPython(json)}`,
+    `post = Request("${url}", json.dumps(job).encode(),`,
+    '               {"Content-Type": "application/json"})',
+    'print(json.load(urlopen(post))["id"])',
+  ].join("\n");
 }
 
 form.addEventListener("input", show);

@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: Any, *arguments: Any) -
 
 def test_the_help_lists_every_command():
     listed = [line.split()[0] for line in help_of().splitlines() if line.startswith("  ")]
-    assert [name for name in listed if name in COMMANDS] == COMMANDS
+    assert set(COMMANDS) <= set(listed)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_examples_give_options_that_there_are():
             ["project", "zfnet64", "no.png", "conv1:0", "--weights", "none"],
             "'no.png' does not exist",
         ),
-        (["project", "zfnet64", "{photo}", "conv1", "--weights", "none"], "conv1"),
+        (["project", "zfnet64", "{photo}", "conv1", "--weights", "none"], "not a unit"),
         (["project", "zfnet64", "{photo}", "conv1:999", "--weights", "none"], "channels 0 to 63"),
         (
             ["project", "zfnet64", "{photo}", "conv1:1", "--rule", "dream"],

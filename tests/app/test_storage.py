@@ -1,0 +1,141 @@
+"""What is kept on disk: artifacts, the database, a job's items."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from app.artifacts import ArtifactStore
+from app.datasets import Datasets
+from app.db import jobs as store
+from app.db.engine import Database, journal_mode
+from app.db.models import Base, Job
+from app.errors import ArtifactMissingError, DatabaseError_, StorageFullError
+
+
+def test_an_artifact_is_named_by_its_content_and_written_once(tmp_path: Path) -> None:
+    artifacts = ArtifactStore(tmp_path)
+    name = artifacts.put(b"abc")
+    assert artifacts.put(b"abc") == name
+    assert artifacts.read(name) == b"abc"
+    assert artifacts.used() == 3
+    assert [path.name for path in tmp_path.rglob(".tmp*")] == []
+    for bad in ("../../etc/passwd", name[:-1], name + "\n", "0" * 64):
+        with pytest.raises(ArtifactMissingError):
+            artifacts.read(bad)
+
+
+def test_a_full_quota_refuses_and_leaves_nothing(tmp_path: Path) -> None:
+    artifacts = ArtifactStore(tmp_path, quota=5)
+    artifacts.put(b"abc")
+    with pytest.raises(StorageFullError):
+        artifacts.put(b"defg")
+    assert artifacts.used() == 3
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_models(tmp_path: Path) -> None:
+    db = Database(tmp_path / "50%.sqlite")
+    db.migrate()
+    db.migrate()
+    with db.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    db.close()
+
+
+def test_a_corrupt_or_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    corrupt = tmp_path / "corrupt.sqlite"
+    corrupt.write_bytes(b"not a database, not at all" * 100)
+    with pytest.raises(DatabaseError_, match="Restore a backup"):
+        Database(corrupt).migrate()
+    assert corrupt.read_bytes().startswith(b"not a database")
+
+    newer = tmp_path / "newer.sqlite"
+    db = Database(newer)
+    db.migrate()
+    db.close()
+    connection = sqlite3.connect(newer)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(DatabaseError_, match="newer version"):
+        Database(newer).migrate()
+
+
+def test_a_write_ahead_log_is_used_only_where_sqlite_is_sound() -> None:
+    assert journal_mode((3, 40, 1)) == "DELETE"
+    assert journal_mode((3, 44, 6)) == journal_mode((3, 50, 7)) == "WAL"
+    assert journal_mode((3, 51, 2)) == "DELETE"
+    assert journal_mode((3, 51, 3)) == journal_mode((3, 52, 0)) == "WAL"
+
+
+@pytest.fixture
+def db(tmp_path: Path):  # type: ignore[no-untyped-def] # a generator of Database
+    db = Database(tmp_path / "jobs.sqlite")
+    db.migrate()
+    with db.write() as session:
+        job = Job(
+            id="job_1", state="queued", request={}, fingerprints={}, total=2, created_at=1.0,
+            updated_at=1.0, version=1, succeeded=0, failed=0, skipped=0,
+        )  # fmt: skip
+        store.create(session, job, [store.Input(image="a"), store.Input(image="b")])
+    yield db
+    db.close()
+
+
+def test_only_the_latest_claim_of_an_item_counts(db: Database) -> None:
+    with db.write() as session:
+        old = store.claim(session, "first", 1, 2.0)[0]
+        assert store.adopt(session, "second", 3.0) == 1
+        new = store.claim(session, "second", 1, 4.0)[0]
+    assert (old.n, old.attempt, new.n, new.attempt) == (0, 1, 0, 2)
+    with db.write() as session:
+        assert not store.succeed(session, old, {"from": "old"}, 5.0)
+        assert store.succeed(session, new, {"from": "new"}, 5.0)
+        assert not store.succeed(session, new, {"from": "twice"}, 6.0)
+    with db.read() as session:
+        job = store.get(session, "job_1")
+        assert job is not None
+        assert (job.succeeded, job.state) == (1, "running")
+        item = store.item(session, job.seq, 0)
+        assert item is not None
+        assert item.result == {"from": "new"}
+
+
+def test_an_item_is_set_aside_after_as_many_deaths_as_allowed(db: Database) -> None:
+    with db.write() as session:
+        for _ in range(3):
+            claim = store.claim(session, "me", 1, 2.0)[0]
+            assert claim.n == 0
+            store.release(session, claim, 3.0, died=True, most_deaths=3)
+        other = store.claim(session, "me", 5, 4.0)
+        assert [one.n for one in other] == [1]
+        store.release(session, other[0], 5.0, died=False, most_deaths=3)
+        again = store.claim(session, "me", 5, 6.0)[0]
+        store.succeed(session, again, {}, 7.0)
+    with db.read() as session:
+        job = store.get(session, "job_1")
+        assert job is not None
+        assert (job.state, job.succeeded, job.failed) == ("succeeded", 1, 1)
+
+
+def test_a_transaction_that_fails_leaves_no_trace(db: Database) -> None:
+    def broken() -> None:
+        with db.write() as session:
+            store.claim(session, "me", 2, 2.0)
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        broken()
+    with db.read() as session:
+        job = store.get(session, "job_1")
+        assert job is not None
+        assert job.state == "queued"
+
+
+def test_patterns_take_paths_as_a_shell_would(image_folder: Path) -> None:
+    datasets = Datasets({"pictures": image_folder})
+    counts = {"**": 24, "**/*.png": 24, "cold/*": 12, "*": 0, "**/0?.png": 10, "warm/**/02.png": 1}
+    for pattern, count in counts.items():
+        assert len(datasets.matching("pictures", pattern)) == count, pattern

@@ -1,0 +1,201 @@
+"""Pages: complete without JavaScript, nothing inline, nothing foreign, each with its JSON twin."""
+
+import json
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.urls import Urls, twin
+from deconvnet.address import Unit
+from tests.app.web_index import pages, tiny_index  # noqa: F401 - fixtures
+
+UNIT = Urls.unit("tiny", Unit("conv2", 3))
+LAYER = Urls.layer("tiny", "conv2")
+ADDRESSES = [
+    Urls.home(),
+    Urls.home(seed=3),
+    Urls.model("tiny"),
+    LAYER,
+    Urls.layer("tiny", "conv1", sort="selectivity", view="patches", size="l"),
+    UNIT,
+    Urls.unit("tiny", Unit("conv2", 3), rule="guided"),
+    Urls.filters("tiny", "conv1"),
+    Urls.filters("tiny", "conv2", scale="shared"),
+    Urls.occlusion(),
+    Urls.occlusion(model="tiny", image="pictures/1", size=6, stride=3),
+    Urls.jobs(),
+    Urls.jobs(method="occlusion"),
+    Urls.REST,
+]
+
+
+class _Tags(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+    def of(self, *names: str) -> Iterator[dict[str, str]]:
+        return (attrs for tag, attrs in self.found if tag in names)
+
+
+def _tags(client: TestClient, address: str) -> _Tags:
+    answer = client.get(address)
+    assert answer.status_code == 200, f"{address}: {answer.text[:500]}"
+    return _Tags(answer.text)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_page_has_nothing_inline_and_nothing_of_another_host(
+    pages: TestClient, address: str  # noqa: F811
+) -> None:
+    tags = _tags(pages, address)
+    assert not list(tags.of("style"))
+    assert all(script["src"].startswith("/static/") for script in tags.of("script"))
+    for tag, attrs in tags.found:
+        assert "style" not in attrs, tag
+        assert not any(name.startswith("on") for name in attrs), tag
+        for name in ("src", "href", "action"):
+            assert not urlsplit(attrs.get(name, "")).netloc, attrs[name]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_page_says_what_it_is(pages: TestClient, address: str) -> None:  # noqa: F811
+    tags = _tags(pages, address)
+    assert len(list(tags.of("h1"))) == 1
+    assert len(list(tags.of("main"))) == 1
+    assert next(tags.of("html"))["lang"] == "en"
+    assert all("alt" in image for image in tags.of("img"))
+    labelled = {label.get("for") for label in tags.of("label")}
+    for control in tags.of("input", "select"):
+        if control.get("type") != "hidden":
+            assert control.get("id") in labelled or control["id"] == "keys-on", control
+    ids = [attrs["id"] for _, attrs in tags.found if "id" in attrs]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_pages_twin_is_its_context(pages: TestClient, address: str) -> None:  # noqa: F811
+    told = pages.get(twin(address))
+    assert told.status_code == 200
+    assert told.headers["content-type"] == "application/json"
+    assert told.json()["title"] in pages.get(address).text
+    assert pages.get(told.json()["url"]).status_code == 200
+
+
+def test_every_link_and_every_picture_of_the_pages_is_there(
+    pages: TestClient,  # noqa: F811
+) -> None:
+    waiting, seen = [(a, "") for a in ADDRESSES], set()
+    while waiting and len(seen) < 250:
+        address, source = waiting.pop(0)
+        address = address.split("#")[0]
+        if address in seen:
+            continue
+        seen.add(address)
+        if any(name in address for name in ("/models/vgg", "/models/res", "/models/alex")):
+            continue  # networks without weights here; what their pages say is tested below
+        if any(name in address for name in ("/models/goog", "/models/squ", "/models/zf")):
+            continue
+        answer = pages.get(address)
+        assert answer.status_code == 200, f"{source} → {address}: {answer.text[:300]}"
+        if answer.headers["content-type"].startswith("text/html"):
+            tags = _Tags(answer.text)
+            for attrs in tags.of("a", "link", "img", "image", "script", "use"):
+                target = attrs.get("href") or attrs.get("src") or ""
+                if target and not target.startswith("#"):
+                    waiting.append((urljoin(address, target), address))
+        if address.startswith("/media/") and ".png" in address:
+            assert answer.content.startswith(b"\x89PNG")
+    assert any("/media/indexes/" in address for address in seen)
+
+
+def test_every_answer_forbids_inline_script_and_style(pages: TestClient) -> None:  # noqa: F811
+    for address in (Urls.home(), "/nothing-here", Urls.sprite("pictures", "conv1", 0, "")):
+        policy = pages.get(address).headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+
+
+def test_a_sprite_under_its_version_is_kept_for_a_year(pages: TestClient) -> None:  # noqa: F811
+    tile = pages.get(twin(LAYER)).json()["units"][0]
+    assert "immutable" in pages.get(tile["sheet"]["src"]).headers["cache-control"]
+    stale = pages.get(tile["sheet"]["src"].split("?")[0])
+    assert stale.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        (Urls.model("tinny"), "tiny"),
+        (Urls.layer("tiny", "conv9"), "conv1"),
+        (Urls.unit("tiny", Unit("conv2", 99)), "channels 0 to 5"),
+        ("/models/tiny/units/conv2", "layer:channel"),
+        (Urls.layer("tiny", "conv1", index="nope"), "pictures"),
+        (Urls.occlusion(model="tiny", image="img_nope"), "Upload"),
+        (Urls.occlusion(model="tiny", image="pictures/99999"), "99999"),
+        (Urls.job("job_nope"), "job_nope"),
+        (Urls.jobs(method="nope"), "nope"),
+    ],
+)
+def test_a_wrong_address_is_a_page_that_names_it_and_the_way_out(
+    pages: TestClient, address: str, hint: str  # noqa: F811
+) -> None:
+    answer = pages.get(address)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/html")
+    assert hint in answer.text
+    assert 'href="/"' in answer.text
+    told = pages.get(address, headers={"Accept": "application/json"})
+    assert told.headers["content-type"] == "application/problem+json"
+
+
+def test_what_a_page_is_told_is_never_markup(pages: TestClient) -> None:  # noqa: F811
+    nasty = '"><script>alert(1)</script>'
+    for address in (Urls.layer("tiny", "conv1", q=nasty), Urls.model(nasty.replace("/", ""))):
+        assert "<script>alert" not in pages.get(address).text
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("conv2:3", UNIT),
+        (" conv2:3@1,1 ", UNIT),
+        ("conv1", Urls.layer("tiny", "conv1")),
+        ("tiny", Urls.model("tiny")),
+        ("warm", Urls.layer("tiny", "conv2", q="warm", sort="selectivity")),
+        ("", Urls.home()),
+    ],
+)
+def test_search_leads_to_what_a_text_names(
+    pages: TestClient, text: str, place: str  # noqa: F811
+) -> None:
+    answer = pages.get(Urls.search(q=text), follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == place
+
+
+def test_a_network_without_an_index_shows_its_diagram_and_how_to_index_it(
+    client: TestClient,
+) -> None:
+    answer = client.get(Urls.model("tiny"), headers={"Accept": "text/html"})
+    assert answer.status_code == 200
+    assert "deconvnet index tiny" in answer.text
+    home = client.get("/", headers={"Accept": "text/html"})
+    assert home.status_code == 200
+    assert "deconvnet demo" in home.text
+
+
+def test_the_twin_of_a_model_lists_landmarks_in_order(pages: TestClient) -> None:  # noqa: F811
+    told = pages.get(twin(Urls.model("tiny"))).json()
+    assert [stage["name"] for stage in told["stages"]] == ["conv1", "conv2"]
+    assert [stage["shape"] for stage in told["stages"]] == ["4 × 16 × 16", "6 × 8 × 8"]
+    assert json.dumps(told)
