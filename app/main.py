@@ -67,7 +67,7 @@ def make_state(settings: Settings) -> AppState:
     db = Database(settings.data_dir / "deconvnet.sqlite")
     datasets = Datasets(settings.datasets)
     jobs = Coordinator(db, compute, artifacts, datasets, ITEMS_PER_WORKER * settings.workers)
-    indexes = IndexCatalog(settings.indexes)
+    indexes = IndexCatalog(settings.indexes, settings.models)
     return AppState(settings, artifacts, compute, db, jobs, datasets, indexes)
 
 

@@ -11,7 +11,7 @@ is named after the module around it ("inception4e.branch1.relu", "layer1.0.add")
 
 import copy
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -282,9 +282,22 @@ def _eval_copy(module: nn.Module) -> nn.Module:
         ) from error
 
 
+class _Tracer(fx.Tracer):
+    """fx's own, which also looks into modules that are kept in a plain list or dictionary."""
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            self.path_of_module(m)
+        except NameError:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+
 def _trace(module: nn.Module) -> fx.Graph:
     try:
-        return fx.Tracer().trace(module)
+        return _Tracer().trace(module)
     except Exception as error:
         raise GraphError(
             f"{type(module).__name__} cannot be traced: {reason(error).splitlines()[0]}. "

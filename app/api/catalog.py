@@ -44,7 +44,7 @@ async def _description(state: AppState, model: str) -> Mapping[str, Any]:
     """A network in JSON: from an index of it, else from a worker that loads it."""
     catalog.require_model(state, model)
     for opened in state.indexes.for_model(model):
-        return opened.index.model
+        return opened.model
     return await catalog.described(state, model, timeout=60)
 
 
@@ -188,7 +188,7 @@ def _index_view(opened: Opened) -> IndexView:
     return IndexView(
         id=opened.id,
         content=index.id,
-        model=index.model["name"],
+        model=opened.model["name"],
         dataset={
             "name": index.dataset["name"],
             "count": index.dataset["count"],
@@ -196,7 +196,7 @@ def _index_view(opened: Opened) -> IndexView:
         },
         k=index.k,
         layers={layer: index.channels(layer) for layer in index.layers},
-        links={"self": API.index(opened.id), "model": API.model(index.model["name"])},
+        links={"self": API.index(opened.id), "model": API.model(opened.model["name"])},
     )
 
 

@@ -99,8 +99,13 @@ class Guard:
 
 
 def _foreign(headers: Headers) -> bool:
-    """Whether another site's page made a browser send this."""
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return True
+    """Whether another site's page made a browser send this.
+
+    Sec-Fetch-Site decides where a browser tells it: under no-referrer the Origin of a form that this
+    site's own page posts is "null".
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("none", "same-origin")
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != headers.get("host")

@@ -39,7 +39,10 @@ def command(
     Every setting may also be given in the environment, as DECONVNET_PORT and the like.
     """
     from app.settings import Settings
+    from deconvnet.index import open_index
 
+    for path in index or ():
+        open_index(path)  # a missing or corrupt one is said now, not on the first page
     given: dict[str, Any] = {
         "indexes": _by_name(index),
         "datasets": _by_name(dataset),

@@ -17,8 +17,8 @@ def indexed_models(state: AppState) -> list[tuple[Description, Opened]]:
     """Every network that has an index, with its newest one; newest first."""
     found: dict[str, Opened] = {}
     for opened in state.indexes.all():
-        found.setdefault(opened.index.model["name"], opened)
-    return [(opened.index.model, opened) for opened in found.values()]
+        found.setdefault(opened.model["name"], opened)
+    return [(opened.model, opened) for opened in found.values()]
 
 
 def all_names(state: AppState) -> list[str]:
@@ -48,7 +48,7 @@ async def described(state: AppState, model: str, timeout: float) -> Description:
 
 async def freshness(state: AppState, opened: Opened, timeout: float) -> str:
     """What is wrong with an index's network, compared with the one that would be loaded now."""
-    model = opened.index.model
+    model = opened.model
     if model["name"] not in model_names(state.settings):
         return ""
     try:

@@ -132,7 +132,7 @@ async def rule_sheet(
 
     async def one(name: str, place: int) -> UnitResult:
         target = {"unit": str(unit.at(*hits[place].position))}
-        model = index.model["name"]
+        model = opened.model["name"]
         return await explain(state, model, hashes[place], name, {}, target, timeout)
 
     wanted = [(name, place) for name in rules for place in range(len(hits))]
@@ -165,7 +165,7 @@ def _compose(
             _place(cell, tile, region)
     data = render.save_png(sheet)
     line = (
-        f"{index.model['name']} {index.model['weights_hash'][:12]} · {unit} · "
+        f"{opened.model['name']} {opened.model['weights_hash'][:12]} · {unit} · "
         f"rule {rule} · {scale.label} over {' and '.join(rules)}, zero is mid-grey"
     )
     return Sheet(state.artifacts.put(data), line)

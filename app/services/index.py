@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,18 @@ ONLY = ("", "alive", "dead")
 
 @dataclass(frozen=True)
 class Opened:
-    """An index with the id it is served under, and when it was finished (seconds since 1970)."""
+    """An index as it is served.
+
+    Attributes:
+        id: what it is asked for by.
+        built: when it was finished, in seconds since 1970.
+        model: the network as the index describes it, under the name it has in the catalogue.
+    """
 
     id: str
     index: ActivationIndex
     built: float
+    model: Mapping[str, Any]
 
 
 class IndexCatalog:
@@ -46,10 +54,13 @@ class IndexCatalog:
 
     Args:
         paths: id → folder.
+        sources: the operator's own networks, name → path/to/net.py:build. An index knows such a
+            network as "net:build".
     """
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
+    def __init__(self, paths: Mapping[str, Path], sources: Mapping[str, str]) -> None:
         self._paths = dict(paths)
+        self._names = {_own_name(source): name for name, source in sources.items()}
         self._open: dict[str, Opened] = {}
         self._lock = threading.Lock()
 
@@ -72,12 +83,16 @@ class IndexCatalog:
                 built = (path / MANIFEST).stat().st_mtime
                 known = self._open.get(index_id)
                 if known is None or known.built != built:
-                    self._open[index_id] = Opened(index_id, open_index(path), built)
+                    self._open[index_id] = self._opened(index_id, open_index(path), built)
                 return self._open[index_id]
             except (IndexError_, OSError) as error:
                 self._open.pop(index_id, None)
                 log.warning("Index '%s' cannot be served: %s", index_id, error)
                 raise Refusal(503, "index_error", str(error)) from error
+
+    def _opened(self, index_id: str, index: ActivationIndex, built: float) -> Opened:
+        name = self._names.get(index.model["name"], index.model["name"])
+        return Opened(index_id, index, built, {**index.model, "name": name})
 
     def all(self) -> list[Opened]:
         """Those that can be opened, newest first."""
@@ -101,7 +116,7 @@ class IndexCatalog:
 
     def for_model(self, model: str) -> list[Opened]:
         """A network's indexes, newest first."""
-        return [one for one in self.all() if one.index.model["name"] == model]
+        return [one for one in self.all() if one.model["name"] == model]
 
     def choose(self, model: str, index_id: str | None) -> Opened:
         """The index asked for, or the newest one of the network.
@@ -119,10 +134,16 @@ class IndexCatalog:
             )
             raise Refusal(404, "not_found", detail)
         one = self.get(index_id)
-        if one.index.model["name"] != model:
-            detail = f"Index '{index_id}' is of {one.index.model['name']}, not of {model[:80]}."
+        if one.model["name"] != model:
+            detail = f"Index '{index_id}' is of {one.model['name']}, not of {model[:80]}."
             raise Refusal(404, "not_found", detail)
         return one
+
+
+def _own_name(source: str) -> str:
+    """What the engine calls a network of the user's own file."""
+    file, _, attribute = source.partition(".py")
+    return f"{Path(file).name}:{attribute.removeprefix(':') or 'build'}"
 
 
 def require_layer(index: ActivationIndex, layer: str) -> str:

@@ -125,7 +125,7 @@ async def _model(state: AppState, model: str) -> tuple[Description, Opened | Non
     await asyncio.to_thread(catalog.require_model, state, model)
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     if indexes:
-        return indexes[0].index.model, indexes[0]
+        return indexes[0].model, indexes[0]
     return await catalog.described(state, model, _WAIT_S), None
 
 

@@ -62,7 +62,7 @@ def _feature(opened: Opened, seed: int) -> Feature | None:
 
 def _ladder(opened: Opened, seed: int) -> list[LayerCard]:
     layers = spatial_layers(opened.index)[:_STAGES]
-    model = opened.index.model
+    model = opened.model
     return [
         layer_card(opened, model, layer_row(opened, layer), None, _SAMPLES, seed)
         for layer in layers

@@ -180,10 +180,11 @@ async def _uploads(state: AppState, form: FormData) -> list[dict[str, str]]:
 async def submit(request: Request) -> Response:
     """Take the form as a job and go to its page."""
     state = state_of(request)
-    form = await request.form(max_files=500, max_fields=100)
-    given = {key: value for key, value in form.items() if isinstance(value, str)}
+    given: dict[str, str] = {}
     try:
-        images = await _uploads(state, form)
+        async with request.form(max_files=500, max_fields=100) as form:
+            given = {key: value for key, value in form.items() if isinstance(value, str)}
+            images = await _uploads(state, form)
         job = await asyncio.to_thread(_submit, state, given, images)
     except Refusal as refusal:
         known = given.get("method", "")

@@ -98,13 +98,13 @@ def _labels(opened: Opened, stats: LayerStats, chosen: str) -> list[Option]:
 
 
 def _page(opened: Opened, newest: Opened | None, layer: str, choice: _Choice) -> LayerPage:
-    index, model = opened.index, opened.index.model["name"]
+    index, model = opened.index, opened.model["name"]
     stats = index.layer_stats(layer)
     named = index_query(opened, newest)
     choice = replace(choice, index=named)
     channels = select(index, layer, choice.sort, choice.only, choice.label, choice.q)
     shown = channels[choice.offset : choice.offset + _PAGE].tolist()
-    card = layer_card(opened, index.model, layer_row(opened, layer), named)
+    card = layer_card(opened, opened.model, layer_row(opened, layer), named)
     links = layer_links(opened, layer, named)
     before, after = neighbours(links)
     matching, total = len(channels), len(stats.mean)

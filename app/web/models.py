@@ -75,4 +75,4 @@ async def model(request: Request, model: str, index: str | None = None) -> Model
         return await asyncio.to_thread(_page, description, None, [], "")
     opened = await asyncio.to_thread(state.indexes.choose, model, index)
     stale = await catalog.freshness(state, opened, _FRESH_S)
-    return await asyncio.to_thread(_page, opened.index.model, opened, indexes, stale)
+    return await asyncio.to_thread(_page, opened.model, opened, indexes, stale)

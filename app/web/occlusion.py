@@ -26,7 +26,7 @@ from deconvnet.address import Unit
 router = APIRouter()
 
 METHOD = "occlusion"
-_WAIT_S = 25.0
+_WAIT_S = 10.0
 _SAMPLES = 15
 _MIB = 1024 * 1024
 
@@ -171,7 +171,7 @@ async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
 
 def _usual(opened: Opened | None) -> tuple[int, int]:
     """A size and stride that suit the network's input: a quarter of a small one's side."""
-    side = opened.index.model["input_size"][1] if opened else 224
+    side = opened.model["input_size"][1] if opened else 224
     size = max(4, side // 4 if side <= 96 else side // 6)
     return size, max(1, size // 4)
 
@@ -203,20 +203,24 @@ async def occlusion(
     return await asyncio.to_thread(_page, state, choice, names, chosen, found, opened)
 
 
+async def _keep(state: AppState, file: UploadFile | str | None) -> uploads.StoredImage:
+    if not isinstance(file, UploadFile) or not file.filename:
+        raise Refusal(422, "no_file", "No picture was sent. Choose a file first.")
+    data = await file.read(state.settings.file_bytes + 1)
+    return await asyncio.to_thread(uploads.store_image, state, data, file.filename)
+
+
 @router.post(Urls.OCCLUSION, include_in_schema=False)
 async def upload(request: Request) -> Response:
     """Take a picture, keep it, and go to its page."""
     state = state_of(request)
-    form = await request.form(max_files=1, max_fields=20)
-    file, model = form.get("file"), form.get("model")
-    name = model if isinstance(model, str) else None
-    try:
-        if not isinstance(file, UploadFile) or not file.filename:
-            raise Refusal(422, "no_file", "No picture was sent. Choose a file first.")
-        data = await file.read(state.settings.file_bytes + 1)
-        kept = await asyncio.to_thread(uploads.store_image, state, data, file.filename)
-    except Refusal as refusal:
-        page = await occlusion(request, name)
-        page = page.model_copy(update={"problem": refusal.detail})
-        return html("occlusion.html", page, refusal.status)
+    async with request.form(max_files=1, max_fields=20) as form:
+        model = form.get("model")
+        name = model if isinstance(model, str) else None
+        try:
+            kept = await _keep(state, form.get("file"))
+        except Refusal as refusal:
+            page = await occlusion(request, name)
+            page = page.model_copy(update={"problem": refusal.detail})
+            return html("occlusion.html", page, refusal.status)
     return RedirectResponse(Urls.occlusion(model=name, image=kept.id), 303)

@@ -23,14 +23,14 @@ def index_query(opened: Opened, newest: Opened | None) -> str | None:
 
 def layer_row(opened: Opened, layer: str) -> Description:
     """What the network's description says of a layer."""
-    rows: Sequence[Description] = opened.index.model["layers"]
+    rows: Sequence[Description] = opened.model["layers"]
     return next(row for row in rows if row["name"] == layer)
 
 
 def index_provenance(opened: Opened, unit: str) -> str:
     """The line under a picture that comes from an index."""
     index = opened.index
-    model = index.model
+    model = opened.model
     return (
         f"{model['name']} {model['weights_hash'][:12]} · {unit} · strongest positions · "
         f"rule {index.rule} · one scale for the unit's projections, zero is mid-grey · "
@@ -80,7 +80,7 @@ def unit_tile(opened: Opened, layer: str, channel: int, value: str, index: str |
     return UnitTile(
         address=str(unit),
         channel=channel,
-        url=Urls.unit(opened.index.model["name"], unit, index=index),
+        url=Urls.unit(opened.model["name"], unit, index=index),
         sheet=sheet,
         value=value,
         note=note,
@@ -91,7 +91,7 @@ def unit_tile(opened: Opened, layer: str, channel: int, value: str, index: str |
 
 def layer_links(opened: Opened, current: str, index: str | None) -> list[Link]:
     """The layers of an index, for moving between their grids."""
-    model = opened.index.model["name"]
+    model = opened.model["name"]
     return [
         Link(label=name, url=Urls.layer(model, name, index=index), current=name == current)
         for name in opened.index.layers
@@ -156,7 +156,7 @@ def index_card(opened: Opened, *, current: bool, stale: str = "") -> IndexCard:
         built=stamp(opened.built),
         age=ago(opened.built),
         stale=stale,
-        url=Urls.model(index.model["name"], index=opened.id),
+        url=Urls.model(opened.model["name"], index=opened.id),
         current=current,
     )
 

@@ -65,7 +65,7 @@ def _classes(opened: Opened, unit: Unit, stats: UnitStats, index: str | None) ->
     if not stats.class_means or stats.class_means[0][1] <= 0:
         return []
     top = stats.class_means[0][1]
-    model = opened.index.model["name"]
+    model = opened.model["name"]
     return [
         Fact(
             name=class_name(opened.index, label),
@@ -100,7 +100,7 @@ def _pairs(
         for n, (projection, patch) in enumerate(found):
             other = cut(made, tile, (rows, COLUMNS), n, texts[n][0]) if made else None
             pictures.append((projection if own else other, patch))
-    model = index.model["name"]
+    model = opened.model["name"]
     return [
         Pair(
             rank=rank,
@@ -120,7 +120,7 @@ def _pairs(
 
 
 def _rules(opened: Opened, unit: Unit, rule: str, contrast: str, index: str | None) -> list[Link]:
-    model = opened.index.model["name"]
+    model = opened.model["name"]
     return [
         Link(
             label=name.capitalize(),
@@ -142,7 +142,7 @@ _RULE_TITLES = {
 def _contrasts(opened: Opened, unit: Unit, rule: str, chosen: str, index: str | None) -> list[Link]:
     if not rule:
         return []
-    model = opened.index.model["name"]
+    model = opened.model["name"]
     return [
         Link(
             label=label,
@@ -155,7 +155,7 @@ def _contrasts(opened: Opened, unit: Unit, rule: str, chosen: str, index: str | 
 
 def _python(opened: Opened, unit: Unit, hits: list[Hit], rule: str) -> str:
     at = unit.at(*hits[0].position) if hits else unit
-    name = opened.index.model["name"]
+    name = opened.model["name"]
     path = hits[0].path if hits else "image.jpg"
     extra = f', rule="{rule}"' if rule and rule != "deconv" else ""
     return (
@@ -169,7 +169,7 @@ def _python(opened: Opened, unit: Unit, hits: list[Hit], rule: str) -> str:
 
 
 def _cite(opened: Opened, unit: Unit) -> str:
-    index, model = opened.index, opened.index.model
+    index, model = opened.index, opened.model
     return (
         f"{unit} of {model['name']} (weights {model['weights_hash'][:16]}), top {index.k} of "
         f"{count(index.dataset['count'], 'image')} of {index.dataset['name']}, "
@@ -180,7 +180,7 @@ def _cite(opened: Opened, unit: Unit) -> str:
 def _steps(
     opened: Opened, unit: Unit, query: dict[str, str | None]
 ) -> tuple[Link | None, Link | None]:
-    model = opened.index.model["name"]
+    model = opened.model["name"]
 
     def at(channel: int) -> Link | None:
         if not 0 <= channel < opened.index.channels(unit.layer):
@@ -199,13 +199,13 @@ def _beside(opened: Opened, unit: Unit, step: int, query: dict[str, str | None])
         return None
     layer = layers[place]
     other = Unit(layer, min(unit.channel, opened.index.channels(layer) - 1))
-    return Link(label=str(other), url=Urls.unit(opened.index.model["name"], other, **query))
+    return Link(label=str(other), url=Urls.unit(opened.model["name"], other, **query))
 
 
 def _page(
     opened: Opened, newest: Opened, unit: Unit, rule: str, contrast: str, made: Sheet | str | None
 ) -> UnitPage:
-    index, model = opened.index, opened.index.model["name"]
+    index, model = opened.index, opened.model["name"]
     stats = index.stats(unit)
     named = index_query(opened, newest)
     hits = [] if stats.dead else index.top(unit)

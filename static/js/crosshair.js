@@ -69,5 +69,10 @@ function start(panels) {
   }
 }
 
-const panels = document.getElementById("panels");
-if (panels) start(panels);
+function look() {
+  const panels = document.getElementById("panels");
+  if (panels) start(panels);
+}
+
+look();
+document.addEventListener("swapped", look);

@@ -8,7 +8,7 @@ let typing = 0;
 async function go(url, push) {
   const at = document.activeElement?.id;
   const caret = document.activeElement?.selectionStart;
-  if (!(await swap("#layer", url))) return;
+  if (!(await swap(url, "#layer"))) return;
   if (push) window.history.pushState({}, "", url);
   else window.history.replaceState({}, "", url);
   const again = at && document.getElementById(at);
@@ -46,7 +46,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(link.href, true);
 });
-window.addEventListener("popstate", () => swap("#layer", window.location.href));
+window.addEventListener("popstate", () => swap(window.location.href, "#layer"));
 
 document.addEventListener("keydown", (event) => {
   const steps = { j: 1, k: -1 };

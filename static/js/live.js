@@ -14,7 +14,7 @@ async function look() {
   if (!mark) return;
   const selector = mark.dataset.live;
   if (!document.hidden && !busyWithin(selector)) {
-    try { await swap(selector, window.location.href); } catch { /* the server is away: go on */ }
+    try { await swap(window.location.href, selector); } catch { /* the server is away: go on */ }
   }
   window.setTimeout(look, PAUSE_MS);
 }

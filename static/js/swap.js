@@ -1,22 +1,26 @@
-// Fetch a page and put one of its elements in the place of ours.
+// Fetch a page and put some of its elements in the place of ours.
 
 let latest = 0;
 
-/** Replaces `selector` by the same element of the page at `url`; false if it was overtaken. */
-export async function swap(selector, url) {
+/**
+ * Replaces what the selectors name by the same of the page at `url`.
+ * @returns {Promise<boolean>} false if it was overtaken by a later call, or had to load the page.
+ */
+export async function swap(url, ...selectors) {
   const turn = ++latest;
+  const old = selectors.map((selector) => document.querySelector(selector));
+  for (const part of old) part?.setAttribute("aria-busy", "true");
   const response = await fetch(url, { headers: { Accept: "text/html" } });
   const text = await response.text();
   if (turn !== latest) return false;
   const page = new DOMParser().parseFromString(text, "text/html");
-  const fresh = page.querySelector(selector);
-  const old = document.querySelector(selector);
-  if (!response.ok || !fresh || !old) {
+  const fresh = selectors.map((selector) => page.querySelector(selector));
+  if (!response.ok || fresh.includes(null) || old.includes(null)) {
     window.location.assign(url);
     return false;
   }
-  old.replaceWith(document.adoptNode(fresh));
-  document.dispatchEvent(new CustomEvent("swapped", { detail: selector }));
+  for (const [place, part] of old.entries()) part.replaceWith(document.adoptNode(fresh[place]));
+  document.dispatchEvent(new CustomEvent("swapped"));
   return true;
 }
 

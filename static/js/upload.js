@@ -41,8 +41,3 @@ document.addEventListener("paste", (event) => {
 input.addEventListener("change", () => {
   if (input.files.length) form.requestSubmit();
 });
-
-const occluder = document.getElementById("occluder");
-occluder.addEventListener("change", () => {
-  if (occluder.elements.image.value && occluder.reportValidity()) occluder.requestSubmit();
-});

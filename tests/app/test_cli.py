@@ -115,7 +115,7 @@ def test_the_examples_give_options_that_there_are():
         (["train", "zfnet64", "{images}", "--out", "{out}", "--keep", "a"], "--keep is 'a'"),
         (["evaluate", "zfnet64", "{images}", "--weights", "none"], "does not know its classes"),
         (["serve", "--model", "mine"], "--model is 'mine', expected NAME=VALUE"),
-        (["serve", "--index", "no"], "no"),
+        (["serve", "--index", "no"], "There is no index in 'no'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

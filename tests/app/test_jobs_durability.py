@@ -47,8 +47,10 @@ class Server:
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], 120)
         url = self.process.stdout.readline().strip() if ready else ""
-        assert url.startswith("http://127.0.0.1:"), url
         self.client = httpx2.Client(base_url=url, timeout=30)
+        if not url:
+            self.close()
+            raise AssertionError("the server did not start; its output is above")
 
     def workers(self) -> list[int]:
         """The process ids of the compute workers."""
@@ -232,10 +234,11 @@ def test_a_unit_past_its_deadline_fails_alone_and_a_job_past_its_own_expires(
     item = server.client.get(f"/api/v1/jobs/{job}/items/0").json()
     assert item["error"]["code"] == "deadline"
 
-    job = submit(server, slow_images(server, make_png, 12), timeout_s=1)
+    job = submit(server, slow_images(server, make_png, 20), timeout_s=3)
     found = finish(server, job)
     assert found["state"] == "expired"
-    assert 0 < found["counts"]["skipped"] < 12
+    assert found["counts"]["skipped"] > 0
+    assert found["counts"]["skipped"] + found["counts"]["succeeded"] == 20
 
 
 def test_sigterm_lets_running_work_end_and_the_next_server_does_the_rest(

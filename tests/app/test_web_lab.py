@@ -10,7 +10,6 @@ from app.urls import Urls, twin
 from app.web.fields import make_fields, read_fields
 from deconvnet import methods
 from tests.app.conftest import png
-from tests.app.web_index import pages, tiny_index  # noqa: F401 - fixtures
 
 
 def _upload(client: TestClient, data: bytes, name: str = "a.png") -> str:
@@ -21,7 +20,7 @@ def _upload(client: TestClient, data: bytes, name: str = "a.png") -> str:
     return answer.headers["location"]
 
 
-def test_an_upload_leads_to_its_maps(pages: TestClient) -> None:  # noqa: F811
+def test_an_upload_leads_to_its_maps(pages: TestClient) -> None:
     place = _upload(pages, png(size=(20, 30)))
     told = pages.get(twin(f"{place}&size=6&stride=3")).json()
     assert [panel["name"] for panel in told["result"]["panels"]] == [
@@ -29,11 +28,11 @@ def test_an_upload_leads_to_its_maps(pages: TestClient) -> None:  # noqa: F811
     ]  # fmt: skip
     for panel in told["result"]["panels"]:
         assert pages.get(panel["picture"]["src"]).content.startswith(b"\x89PNG")
-        assert panel["picture"]["provenance"].startswith("tiny ")
+        assert panel["picture"]["provenance"].startswith("tiny")
     assert len(told["predictions"]) == 5
 
 
-def test_a_heatmap_is_also_a_table(pages: TestClient) -> None:  # noqa: F811
+def test_a_heatmap_is_also_a_table(pages: TestClient) -> None:
     told = pages.get(
         twin(Urls.occlusion(model="tiny", image="pictures/1", size=6, stride=3))
     ).json()
@@ -47,7 +46,7 @@ def test_a_heatmap_is_also_a_table(pages: TestClient) -> None:  # noqa: F811
     assert sum(shares) == pytest.approx(1)
 
 
-def test_another_class_can_be_followed(pages: TestClient) -> None:  # noqa: F811
+def test_another_class_can_be_followed(pages: TestClient) -> None:
     address = Urls.occlusion(model="tiny", image="pictures/1", size=6, stride=3, target=2)
     told = pages.get(twin(address)).json()
     assert told["result"]["target"] == 2
@@ -64,7 +63,9 @@ def test_another_class_can_be_followed(pages: TestClient) -> None:  # noqa: F811
     ],
 )
 def test_an_impossible_occluder_is_explained_on_the_page(
-    pages: TestClient, query: dict[str, object], says: str  # noqa: F811
+    pages: TestClient,
+    query: dict[str, object],
+    says: str,
 ) -> None:
     answer = pages.get(Urls.occlusion(model="tiny", image="pictures/1", **query))
     assert answer.status_code == 200
@@ -77,7 +78,9 @@ def test_an_impossible_occluder_is_explained_on_the_page(
     ("data", "status"), [(b"not an image", 415), (b"", 422), (b"\x89PNG\r\n\x1a\nbroken", 422)]
 )
 def test_what_is_no_picture_is_refused_on_the_page(
-    pages: TestClient, data: bytes, status: int  # noqa: F811
+    pages: TestClient,
+    data: bytes,
+    status: int,
 ) -> None:
     answer = pages.post(Urls.OCCLUSION, files={"file": ("a.png", data)}, data={"model": "tiny"})
     assert answer.status_code == status
@@ -85,7 +88,7 @@ def test_what_is_no_picture_is_refused_on_the_page(
     assert 'id="file"' in answer.text
 
 
-def test_a_file_name_is_never_markup(pages: TestClient) -> None:  # noqa: F811
+def test_a_file_name_is_never_markup(pages: TestClient) -> None:
     place = _upload(pages, png((1, 2, 3)), "<img src=x onerror=alert(1)>.png")
     assert "<img src=x" not in pages.get(f"{place}&size=6&stride=3").text
 
@@ -106,7 +109,7 @@ def _wait(client: TestClient, place: str) -> dict[str, object]:
 
 
 def test_the_form_makes_a_job_whose_page_shows_its_results(
-    pages: TestClient,  # noqa: F811
+    pages: TestClient,
 ) -> None:
     answer = pages.post(Urls.JOBS, data=_form(), follow_redirects=False)
     assert answer.status_code == 303
@@ -119,7 +122,7 @@ def test_the_form_makes_a_job_whose_page_shows_its_results(
         assert pages.get(item["picture"]["src"]).status_code == 200
 
 
-def test_uploaded_pictures_make_a_job(pages: TestClient) -> None:  # noqa: F811
+def test_uploaded_pictures_make_a_job(pages: TestClient) -> None:
     files = [("files", ("<b>.png", png())), ("files", ("two.png", png((9, 9, 99))))]
     answer = pages.post(Urls.JOBS, data=_form(), files=files, follow_redirects=False)
     told = _wait(pages, answer.headers["location"])
@@ -140,7 +143,9 @@ def test_uploaded_pictures_make_a_job(pages: TestClient) -> None:  # noqa: F811
     ],
 )
 def test_a_bad_form_comes_back_with_the_reason(
-    pages: TestClient, changes: dict[str, str], says: str  # noqa: F811
+    pages: TestClient,
+    changes: dict[str, str],
+    says: str,
 ) -> None:
     answer = pages.post(Urls.JOBS, data=_form(**changes), follow_redirects=False)
     assert answer.status_code in (404, 422)
@@ -152,7 +157,8 @@ def test_a_bad_form_comes_back_with_the_reason(
 
 @pytest.mark.parametrize("method", methods.names())
 def test_the_curl_twin_is_a_body_that_the_interface_takes(
-    pages: TestClient, method: str  # noqa: F811
+    pages: TestClient,
+    method: str,
 ) -> None:
     told = pages.get(twin(Urls.jobs(method=method))).json()
     body = json.loads(told["curl"].split("-d '", 1)[1].removesuffix("'"))
@@ -164,7 +170,7 @@ def test_the_curl_twin_is_a_body_that_the_interface_takes(
     compile(told["python"], "twin", "exec")
 
 
-def test_a_running_job_can_be_cancelled_from_its_page(pages: TestClient) -> None:  # noqa: F811
+def test_a_running_job_can_be_cancelled_from_its_page(pages: TestClient) -> None:
     place = pages.post(Urls.JOBS, data=_form(), follow_redirects=False).headers["location"]
     answer = pages.post(f"{place}/cancel", follow_redirects=False)
     assert answer.status_code == 303

@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from PIL import Image
 import deconvnet as dn
 from app.urls import Urls, twin
 from deconvnet.address import Unit
-from tests.app.web_index import pages, tiny_index  # noqa: F401 - fixtures
 
 
 def _units(client: TestClient, **query: object) -> list[int]:
@@ -19,7 +19,7 @@ def _units(client: TestClient, **query: object) -> list[int]:
     return [unit["channel"] for unit in told["units"]]
 
 
-def test_units_come_in_the_order_asked_for(pages: TestClient, tiny_index) -> None:  # noqa: F811
+def test_units_come_in_the_order_asked_for(pages: TestClient, tiny_index: Path) -> None:
     index = dn.open_index(tiny_index)
     strongest = [index.stats(f"conv2:{c}").max for c in range(6)]
     assert _units(pages) == list(range(6))
@@ -28,7 +28,7 @@ def test_units_come_in_the_order_asked_for(pages: TestClient, tiny_index) -> Non
     assert shares == sorted(shares, reverse=True)
 
 
-def test_units_are_filtered_by_life_class_and_text(pages: TestClient, tiny_index) -> None:  # noqa: F811
+def test_units_are_filtered_by_life_class_and_text(pages: TestClient, tiny_index: Path) -> None:
     index = dn.open_index(tiny_index)
     dead = [c for c in range(6) if index.stats(f"conv2:{c}").dead]
     warm = [c for c in range(6) if index.stats(f"conv2:{c}").best_class == "warm"]
@@ -41,20 +41,20 @@ def test_units_are_filtered_by_life_class_and_text(pages: TestClient, tiny_index
     assert "No unit of conv2 matches" in pages.get(Urls.layer("tiny", "conv2", q="zebra")).text
 
 
-def test_the_controls_show_what_the_address_says(pages: TestClient) -> None:  # noqa: F811
+def test_the_controls_show_what_the_address_says(pages: TestClient) -> None:
     text = pages.get(Urls.layer("tiny", "conv2", sort="sparse", q="warm", view="patches")).text
     assert '<option value="sparse" selected>' in text
     assert 'value="warm"' in text
     assert re.search(r'<ul class="grid[^"]* patches"', text)
 
 
-def test_a_bad_sort_is_refused_with_a_page(pages: TestClient) -> None:  # noqa: F811
+def test_a_bad_sort_is_refused_with_a_page(pages: TestClient) -> None:
     answer = pages.get(Urls.layer("tiny", "conv2", sort="size"))
     assert answer.status_code == 422
     assert "sort" in answer.text
 
 
-def test_a_units_pairs_are_its_hits_in_order(pages: TestClient, tiny_index) -> None:  # noqa: F811
+def test_a_units_pairs_are_its_hits_in_order(pages: TestClient, tiny_index: Path) -> None:
     index = dn.open_index(tiny_index)
     channel = int(np.argmax(index.layer_stats("conv2").top))
     hits = index.top(f"conv2:{channel}")
@@ -62,7 +62,7 @@ def test_a_units_pairs_are_its_hits_in_order(pages: TestClient, tiny_index) -> N
     assert [pair["path"] for pair in told["pairs"]] == [hit.path for hit in hits]
     assert [pair["rank"] for pair in told["pairs"]] == list(range(1, 10))
     assert told["nine"]
-    assert told["provenance"].startswith("tiny ")
+    assert told["provenance"].startswith("tiny")
     side = index.tile("conv2")
     for place, pair in enumerate(told["pairs"]):
         row, column = divmod(place, 3)
@@ -71,7 +71,7 @@ def test_a_units_pairs_are_its_hits_in_order(pages: TestClient, tiny_index) -> N
         assert round(pair["patch"]["y"]) == row * side
 
 
-def test_neighbouring_units_and_layers_are_linked(pages: TestClient) -> None:  # noqa: F811
+def test_neighbouring_units_and_layers_are_linked(pages: TestClient) -> None:
     told = pages.get(twin(Urls.unit("tiny", Unit("conv2", 5)))).json()
     assert told["previous"]["label"] == "conv2:4"
     assert told["following"] is None
@@ -79,7 +79,7 @@ def test_neighbouring_units_and_layers_are_linked(pages: TestClient) -> None:  #
     assert told["layer_following"] is None
 
 
-def test_a_position_in_the_address_leads_to_the_units_page(pages: TestClient) -> None:  # noqa: F811
+def test_a_position_in_the_address_leads_to_the_units_page(pages: TestClient) -> None:
     answer = pages.get("/models/tiny/units/conv2:3@1,2", follow_redirects=False)
     assert answer.status_code == 307
     assert answer.headers["location"] == Urls.unit("tiny", Unit("conv2", 3))
@@ -90,7 +90,7 @@ def _alive(index: dn.ActivationIndex) -> Unit:
 
 
 @pytest.mark.parametrize("rule", ["deconv", "guided", "gradient"])
-def test_rules_are_shown_on_one_scale(pages: TestClient, tiny_index, rule: str) -> None:  # noqa: F811
+def test_rules_are_shown_on_one_scale(pages: TestClient, tiny_index: Path, rule: str) -> None:
     unit = _alive(dn.open_index(tiny_index))
     told = pages.get(twin(Urls.unit("tiny", unit, rule=rule))).json()
     assert told["waiting"] == ""
@@ -105,7 +105,7 @@ def test_rules_are_shown_on_one_scale(pages: TestClient, tiny_index, rule: str) 
     assert f"rule {rule}" in told["provenance"]
 
 
-def test_own_scale_deconv_is_what_the_index_drew(pages: TestClient, tiny_index) -> None:  # noqa: F811
+def test_own_scale_deconv_is_what_the_index_drew(pages: TestClient, tiny_index: Path) -> None:
     index = dn.open_index(tiny_index)
     unit = _alive(index)
     told = pages.get(twin(Urls.unit("tiny", unit, rule="deconv", contrast="own"))).json()

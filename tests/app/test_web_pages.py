@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 
 from app.urls import Urls, twin
 from deconvnet.address import Unit
-from tests.app.web_index import pages, tiny_index  # noqa: F401 - fixtures
 
 UNIT = Urls.unit("tiny", Unit("conv2", 3))
 LAYER = Urls.layer("tiny", "conv2")
@@ -55,7 +54,8 @@ def _tags(client: TestClient, address: str) -> _Tags:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_a_page_has_nothing_inline_and_nothing_of_another_host(
-    pages: TestClient, address: str  # noqa: F811
+    pages: TestClient,
+    address: str,
 ) -> None:
     tags = _tags(pages, address)
     assert not list(tags.of("style"))
@@ -68,7 +68,7 @@ def test_a_page_has_nothing_inline_and_nothing_of_another_host(
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_page_says_what_it_is(pages: TestClient, address: str) -> None:  # noqa: F811
+def test_a_page_says_what_it_is(pages: TestClient, address: str) -> None:
     tags = _tags(pages, address)
     assert len(list(tags.of("h1"))) == 1
     assert len(list(tags.of("main"))) == 1
@@ -83,7 +83,7 @@ def test_a_page_says_what_it_is(pages: TestClient, address: str) -> None:  # noq
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_a_pages_twin_is_its_context(pages: TestClient, address: str) -> None:  # noqa: F811
+def test_a_pages_twin_is_its_context(pages: TestClient, address: str) -> None:
     told = pages.get(twin(address))
     assert told.status_code == 200
     assert told.headers["content-type"] == "application/json"
@@ -92,7 +92,7 @@ def test_a_pages_twin_is_its_context(pages: TestClient, address: str) -> None:  
 
 
 def test_every_link_and_every_picture_of_the_pages_is_there(
-    pages: TestClient,  # noqa: F811
+    pages: TestClient,
 ) -> None:
     waiting, seen = [(a, "") for a in ADDRESSES], set()
     while waiting and len(seen) < 250:
@@ -118,14 +118,14 @@ def test_every_link_and_every_picture_of_the_pages_is_there(
     assert any("/media/indexes/" in address for address in seen)
 
 
-def test_every_answer_forbids_inline_script_and_style(pages: TestClient) -> None:  # noqa: F811
+def test_every_answer_forbids_inline_script_and_style(pages: TestClient) -> None:
     for address in (Urls.home(), "/nothing-here", Urls.sprite("pictures", "conv1", 0, "")):
         policy = pages.get(address).headers["content-security-policy"]
         assert "default-src 'self'" in policy
         assert "unsafe" not in policy
 
 
-def test_a_sprite_under_its_version_is_kept_for_a_year(pages: TestClient) -> None:  # noqa: F811
+def test_a_sprite_under_its_version_is_kept_for_a_year(pages: TestClient) -> None:
     tile = pages.get(twin(LAYER)).json()["units"][0]
     assert "immutable" in pages.get(tile["sheet"]["src"]).headers["cache-control"]
     stale = pages.get(tile["sheet"]["src"].split("?")[0])
@@ -147,7 +147,9 @@ def test_a_sprite_under_its_version_is_kept_for_a_year(pages: TestClient) -> Non
     ],
 )
 def test_a_wrong_address_is_a_page_that_names_it_and_the_way_out(
-    pages: TestClient, address: str, hint: str  # noqa: F811
+    pages: TestClient,
+    address: str,
+    hint: str,
 ) -> None:
     answer = pages.get(address)
     assert answer.status_code == 404
@@ -158,7 +160,7 @@ def test_a_wrong_address_is_a_page_that_names_it_and_the_way_out(
     assert told.headers["content-type"] == "application/problem+json"
 
 
-def test_what_a_page_is_told_is_never_markup(pages: TestClient) -> None:  # noqa: F811
+def test_what_a_page_is_told_is_never_markup(pages: TestClient) -> None:
     nasty = '"><script>alert(1)</script>'
     for address in (Urls.layer("tiny", "conv1", q=nasty), Urls.model(nasty.replace("/", ""))):
         assert "<script>alert" not in pages.get(address).text
@@ -176,7 +178,9 @@ def test_what_a_page_is_told_is_never_markup(pages: TestClient) -> None:  # noqa
     ],
 )
 def test_search_leads_to_what_a_text_names(
-    pages: TestClient, text: str, place: str  # noqa: F811
+    pages: TestClient,
+    text: str,
+    place: str,
 ) -> None:
     answer = pages.get(Urls.search(q=text), follow_redirects=False)
     assert answer.status_code == 303
@@ -194,7 +198,7 @@ def test_a_network_without_an_index_shows_its_diagram_and_how_to_index_it(
     assert "deconvnet demo" in home.text
 
 
-def test_the_twin_of_a_model_lists_landmarks_in_order(pages: TestClient) -> None:  # noqa: F811
+def test_the_twin_of_a_model_lists_landmarks_in_order(pages: TestClient) -> None:
     told = pages.get(twin(Urls.model("tiny"))).json()
     assert [stage["name"] for stage in told["stages"]] == ["conv1", "conv2"]
     assert [stage["shape"] for stage in told["stages"]] == ["4 × 16 × 16", "6 × 8 × 8"]

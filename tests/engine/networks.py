@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+SIZE = (19, 16)  # of the image
 WIDTH = 4  # channels of every map; divisible by two groups
 
 # A step that leaves too small a map is passed over, so any plan is a network.
@@ -36,12 +37,12 @@ _CONV: dict[str, dict[str, Any]] = {
 _POOL: dict[str, Any] = {
     "max2": lambda x: F.max_pool2d(x, 2),
     "max3": lambda x: F.max_pool2d(x, 3, stride=2),
-    "max_ceil": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+    "max_ceil": lambda x: F.max_pool2d(x, 3, stride=2, ceil_mode=True),
     "max_pad": lambda x: torch.max_pool2d(x, (3, 2), stride=(1, 2), padding=(1, 0)),
-    "max_dilated": nn.MaxPool2d(2, stride=1, dilation=2),
-    "avg_in": nn.AvgPool2d(3, stride=2, padding=1),
+    "max_dilated": lambda x: F.max_pool2d(x, 2, stride=1, dilation=2),
+    "avg_in": lambda x: F.avg_pool2d(x, 3, stride=2, padding=1),
     "avg_out": lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
-    "avg_ceil": nn.AvgPool2d((2, 3), stride=(2, 2), padding=(0, 1), ceil_mode=True),
+    "avg_ceil": lambda x: F.avg_pool2d(x, (2, 3), 2, (0, 1), ceil_mode=True),
     "adaptive": lambda x: F.adaptive_avg_pool2d(x, (x.shape[2] // 2 + 1, 5)),
 }
 
@@ -72,6 +73,7 @@ class Drawn(nn.Module):
             part = self._part(step)
             if part is not None:
                 self.parts[str(i)] = part
+        self.kept = self._fitting()
 
     @staticmethod
     def _part(step: str) -> nn.Module | None:
@@ -89,13 +91,23 @@ class Drawn(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
-        for i, step in enumerate(self.plan):
-            x = self._step(step, self.parts[str(i)] if str(i) in self.parts else None, x)
+        for i in self.kept:
+            x = self._step(i, x)
         return self.shared(x)
 
-    def _step(self, step: str, part: Any, x: Tensor) -> Tensor:
-        if (step in _CONV or step in _POOL) and min(x.shape[2:]) < 6:
-            return x
+    @torch.no_grad()
+    def _fitting(self) -> list[int]:
+        """The steps that find a map large enough, tried out: a traced forward cannot ask."""
+        x, kept = self.first(torch.zeros(1, 3, *SIZE)), []
+        for i, step in enumerate(self.plan):
+            if min(x.shape[2:]) >= 6 or not (step in _CONV or step in _POOL):
+                x = self._step(i, x)
+                kept.append(i)
+        return kept
+
+    def _step(self, i: int, x: Tensor) -> Tensor:
+        step = self.plan[i]
+        part: Any = self.parts[str(i)] if str(i) in self.parts else None
         if step in _POOL:
             return _POOL[step](x)
         if step in _SIMPLE:

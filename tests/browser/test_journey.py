@@ -1,0 +1,64 @@
+"""From the start page to a heatmap, as a person goes; with JavaScript and without."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.urls import Urls
+
+Open = Callable[..., Page]
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_home_to_model_to_layer_to_unit_to_upload_to_heatmap(
+    open_page: Open, photo: Path, script: bool
+) -> None:
+    page = open_page("/", java_script_enabled=script)
+    page.get_by_role("link", name="Browse small").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("small")
+    page.locator(".stage-link", has_text="conv2").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("conv2")
+    expect(page.locator("#grid .tile")).to_have_count(40)
+    tile = page.locator("#grid .tile:not(.is-dead)").first
+    number = tile.locator("b").inner_text()
+    tile.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"conv2:{number}")
+    expect(page.locator(".pairs > li")).to_have_count(9)
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Occlusion").click()
+    page.locator("#file").set_input_files(photo)
+    if not script:
+        page.get_by_role("button", name="Upload").click()
+    heatmap = page.locator('.panel-pic[data-name="heatmap"] img')
+    expect(heatmap).to_be_visible()
+    assert heatmap.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
+    expect(page.locator(".legend li").first).to_be_visible()
+    page.locator("#f-size").fill("12")
+    page.locator("#f-stride").fill("6")
+    page.get_by_role("button", name="Occlude").click()
+    page.wait_for_url("**size=12&stride=6**")
+    expect(page.locator("table.matrix").first.locator("tbody tr")).to_have_count(7)
+
+
+def test_a_job_is_submitted_followed_and_finished(open_page: Open) -> None:
+    page = open_page(Urls.jobs(method="occlusion"))
+    page.locator("#f-size").fill("12")
+    page.locator("#f-stride").fill("6")
+    page.locator("#job-limit").fill("2")
+    curl = page.locator("#twin-curl")
+    expect(curl).to_contain_text('"size": 12')
+    expect(curl).to_contain_text('"limit": 2')
+    expect(page.locator("#twin-python")).to_contain_text('"stride": 6')
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator(".page-head .state")).to_have_text("succeeded", timeout=90_000)
+    expect(page.locator(".items img")).to_have_count(2)
+
+
+def test_an_uploaded_text_file_is_refused_with_a_reason(open_page: Open, tmp_path: Path) -> None:
+    wrong = tmp_path / "notes.png"
+    wrong.write_text("not a picture")
+    page = open_page(Urls.occlusion(), java_script_enabled=False)
+    page.locator("#file").set_input_files(wrong)
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("not an image")
