@@ -101,8 +101,8 @@ class Guard:
 def _foreign(headers: Headers) -> bool:
     """Whether another site's page made a browser send this.
 
-    Sec-Fetch-Site decides where a browser tells it: under no-referrer the Origin of a form that this
-    site's own page posts is "null".
+    Sec-Fetch-Site decides where a browser tells it: under no-referrer the Origin of a form that
+    this site's own page posts is "null".
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
