@@ -75,11 +75,11 @@ def drop_outside(crops: Crops, size: tuple[int, int]) -> None:
         if top < 0:
             crops.values[i, :, :-top] = 0
         if top + h > height:
-            crops.values[i, :, height - top :] = 0
+            crops.values[i, :, max(0, height - top) :] = 0
         if left < 0:
             crops.values[i, :, :, :-left] = 0
         if left + w > width:
-            crops.values[i, :, :, width - left :] = 0
+            crops.values[i, :, :, max(0, width - left) :] = 0
 
 
 def fill_outside(crops: Crops, size: tuple[int, int], value: Any) -> Tensor:

@@ -3,11 +3,16 @@
 The landmarks are the ReLUs of the first and of the third convolution (before the first two pools)
 and the last inception module of each later stage. Such a module ends in the concatenation of four
 rectified branches, so its landmark is that concatenation: the ReLU outputs side by side.
+
+The weights were trained on values from -1 to 1. torchvision's own module gets there from ImageNet's
+mean and deviation by arithmetic on its input (`transform_input`); here the preprocessing does it.
 """
 
-from deconvnet.zoo import torchvision_spec
+from dataclasses import replace
 
-SPEC = torchvision_spec(
+from deconvnet.zoo import Preprocess, torchvision_spec
+
+_SPEC = torchvision_spec(
     "googlenet",
     landmarks={
         "conv1": "conv1.relu",
@@ -18,4 +23,7 @@ SPEC = torchvision_spec(
     },
     title="GoogLeNet",
     source="Szegedy et al. 2014, arXiv:1409.4842, by torchvision",
+)
+SPEC = replace(
+    _SPEC, preprocess=Preprocess((224, 224), resize=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 )

@@ -29,7 +29,6 @@ _NAMED = {
     "conv": {torch.conv2d, F.conv2d},
     "max": {torch.max_pool2d, F.max_pool2d, F.max_pool2d_with_indices, F.adaptive_max_pool2d},
     "avg": {F.avg_pool2d},
-    "adaptive": {F.adaptive_avg_pool2d},
     "norm": {F.batch_norm},
     "linear": {F.linear},
 }  # fmt: skip

@@ -52,7 +52,8 @@ def command(
         "port": port,
         "device": device,
     }
-    run_server(Settings(**{key: value for key, value in given.items() if value}))
+    chosen = {key: value for key, value in given.items() if value is not None and value != {}}
+    run_server(Settings(**chosen))
 
 
 def _by_name(paths: list[Path] | None) -> dict[str, Path]:

@@ -36,13 +36,23 @@ def require_model(state: AppState, model: str) -> str:
     return model
 
 
+def remedy(error: UnitError, model: str) -> str:
+    """What a unit's error says, and what whoever runs this server can do about missing weights."""
+    if error.code != "weights_error":
+        return error.detail
+    return f"{error.detail} For this server: deconvnet serve --weights {model}=path/to/file."
+
+
 async def described(state: AppState, model: str, timeout: float) -> Description:
     """A network as a worker describes it.
 
     Raises:
-        UnitError: it cannot be loaded, or not within `timeout` seconds.
+        Refusal: it cannot be loaded, or not within `timeout` seconds.
     """
-    result = await state.compute.run(UnitSpec(kind="describe", model=model), timeout)
+    try:
+        result = await state.compute.run(UnitSpec(kind="describe", model=model), timeout)
+    except UnitError as error:
+        raise Refusal(error.status, error.code, remedy(error, model)) from error
     return result.facts
 
 
@@ -53,7 +63,7 @@ async def freshness(state: AppState, opened: Opened, timeout: float) -> str:
         return ""
     try:
         now = await described(state, model["name"], timeout)
-    except UnitError:
+    except Refusal:
         return ""
     same = now["weights_hash"] == model["weights_hash"]
     return "" if same else "other weights than the network has now"

@@ -80,7 +80,8 @@ class IndexCatalog:
         path = self._paths[index_id]
         with self._lock:
             try:
-                built = (path / MANIFEST).stat().st_mtime
+                manifest = path / MANIFEST
+                built = manifest.stat().st_mtime if manifest.is_file() else 0.0
                 known = self._open.get(index_id)
                 if known is None or known.built != built:
                     self._open[index_id] = self._opened(index_id, open_index(path), built)
@@ -187,24 +188,28 @@ def statistic(stats: LayerStats, sort: str) -> NDArray[np.floating]:
 
 
 @lru_cache(maxsize=256)
-def _evenness(index: ActivationIndex, layer: str) -> NDArray[np.float64]:
-    """[channels]: the weakest hit's activation over the strongest's."""
-    found = []
-    for channel in range(index.channels(layer)):
-        values = [hit.value for hit in index.top(Unit(layer, channel))]
-        found.append(max(0.0, values[-1]) / values[0] if values and values[0] > 0 else 0.0)
-    return np.array(found)
+def _tellingness(index: ActivationIndex, layer: str) -> NDArray[np.float64]:
+    """[channels]: how far the weakest hit stands out, in standard deviations, times selectivity².
+
+    Without labels the first factor alone; -inf for a dead unit.
+    """
+    stats = index.layer_stats(layer)
+    weakest = np.array(
+        [index.top(Unit(layer, channel))[-1].value for channel in range(len(stats.mean))]
+    )
+    apart = (weakest - stats.mean) / np.maximum(stats.std, 1e-12)
+    score = apart * np.where(np.isnan(stats.selectivity), 1.0, stats.selectivity) ** 2
+    return np.where(stats.dead, -np.inf, score)
 
 
 def telling(index: ActivationIndex, layer: str, count: int, offset: int = 0) -> list[int]:
-    """Units worth showing: alive, selective, and about as strong for each of their images.
+    """Units worth showing: they are alive, and their hits stand out and have something in common.
 
-    `count` of them are spread over the best third, so that they differ; the best first.
+    `count` of them are spread over the best half, so that they differ; the best comes first.
     """
-    stats = index.layer_stats(layer)
-    alive = np.flatnonzero(~stats.dead)
-    score = np.nan_to_num(stats.selectivity, nan=0.0) + _evenness(index, layer)
-    best = alive[np.argsort(-score[alive], kind="stable")][: max(count, len(alive) // 3)]
+    score = _tellingness(index, layer)
+    alive = int(np.isfinite(score).sum())
+    best = np.argsort(-score, kind="stable")[: min(alive, max(count, alive // 2))]
     if not len(best):
         return []
     places = (np.arange(count) * len(best) // count + offset) % len(best)

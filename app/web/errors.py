@@ -4,7 +4,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from app.api.models import Problem
-from app.contexts import ErrorPage, Link
+from app.contexts import ErrorPage
+from app.parts import Link
 from app.urls import Urls
 from app.web.render import html
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from app.contexts import Field, Option
+from app.parts import Field, Option
 
 Schema = Mapping[str, Any]
 

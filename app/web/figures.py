@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.contexts import Bar, Chart, Crop
+from app.parts import Bar, Chart, Crop
 from app.web.words import count, number
 from deconvnet.index import COLUMNS
 

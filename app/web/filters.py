@@ -7,7 +7,8 @@ import numpy as np
 from fastapi import APIRouter, Request
 
 from app.compute.units import UnitError, UnitResult
-from app.contexts import Crop, Fact, FilterCell, FiltersPage, Link
+from app.contexts import FiltersPage
+from app.parts import Crop, Fact, FilterCell, Link
 from app.services import catalog, explain
 from app.services.index import Opened
 from app.state import AppState

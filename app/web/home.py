@@ -1,12 +1,12 @@
 """The start page, and the jump to whatever a text names."""
 
-import random
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse
 
-from app.contexts import Feature, HomePage, LayerCard, Link
+from app.contexts import HomePage
+from app.parts import Feature, LayerCard, Link
 from app.services import catalog, jobs
 from app.services.index import Opened, spatial_layers, telling
 from app.state import AppState
@@ -15,6 +15,7 @@ from app.web.figures import crops
 from app.web.jobrows import job_row
 from app.web.present import (
     has_pictures,
+    index_provenance,
     layer_card,
     layer_row,
     model_card,
@@ -30,17 +31,18 @@ router = APIRouter()
 
 _SAMPLES = 4
 _STAGES = 5
-_CHOICE = 40  # telling units per layer, among which the featured one is drawn
+_CHOICE = 40  # telling units per layer, shown one after another
 
 
 def _feature(opened: Opened, seed: int) -> Feature | None:
-    draw = random.Random(seed)
     index = opened.index
-    deep = spatial_layers(index)[2:] or spatial_layers(index)
-    choice = [(layer, c) for layer in deep for c in telling(index, layer, _CHOICE)]
-    if not choice or not has_pictures(opened):
+    deep = (spatial_layers(index)[2:] or spatial_layers(index))[::-1]
+    best = {layer: telling(index, layer, index.channels(layer))[:_CHOICE] for layer in deep}
+    turns = [(layer, best[layer][turn]) for turn in range(_CHOICE) for layer in deep
+             if turn < len(best[layer])]  # fmt: skip
+    if not turns or not has_pictures(opened):
         return None
-    layer, channel = choice[draw.randrange(len(choice))]
+    layer, channel = turns[seed % len(turns)]
     unit = Unit(layer, channel)
     tile = unit_tile(opened, layer, channel, "", None)
     if tile.sheet is None:
@@ -83,6 +85,7 @@ def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> H
         section="models",
         feature=_feature(newest, seed) if newest else None,
         ladder=_ladder(newest, seed) if newest and has_pictures(newest) else [],
+        provenance=index_provenance(newest, "units of each layer") if newest else "",
         models=[model_card(model, opened, None) for model, opened in models],
         others=[
             Link(label=name, url=Urls.model(name))

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from app.contexts import JobRow
+from app.parts import JobRow
 from app.services.job_views import JobView
 from app.urls import Urls
 from app.web.words import ago, number, span
@@ -27,6 +27,7 @@ def job_row(job: JobView) -> JobRow:
     counts = job.counts
     return JobRow(
         id=job.id,
+        short=job.id[:12],
         url=Urls.job(job.id),
         method=str(job.request["method"]),
         model=str(job.request["model"]),

@@ -10,8 +10,9 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from app.contexts import Fact, JobItem, JobPage, JobsPage, Link, Option, Picture
+from app.contexts import JobPage, JobsPage
 from app.errors import Refusal, invalid
+from app.parts import Fact, JobItem, Link, Option, Picture
 from app.services import catalog, jobs, uploads
 from app.services.index import spatial_layers
 from app.services.job_views import ItemView, JobRequest
@@ -195,7 +196,7 @@ async def submit(request: Request) -> Response:
     return RedirectResponse(Urls.job(job), 303)
 
 
-def _item(one: ItemView) -> JobItem:
+def _item(job: str, one: ItemView) -> JobItem:
     name = one.custom_id or one.path or one.image or ""
     main = "heatmap" if "heatmap" in one.pictures else next(iter(one.pictures), "")
     picture = None
@@ -216,8 +217,11 @@ def _item(one: ItemView) -> JobItem:
         detail=error,
         picture=picture,
         downloads=[
-            Link(label=f"{key}.npy", url=Urls.artifact(f"{value}.npy"))
-            for key, value in one.arrays.items()
+            *(
+                Link(label=f"{key}.npy", url=Urls.artifact(f"{value}.npy"))
+                for key, value in list(one.arrays.items())[:1]
+            ),
+            Link(label="all", url=Urls.api(f"/jobs/{job}/items/{one.n}"), title="as JSON"),
         ],
     )
 
@@ -233,16 +237,17 @@ def job(request: Request, job: str, after: Annotated[int, Query(ge=-1)] = -1) ->
     partial = None if found.terminal else "true"
     counts = found.counts
     return JobPage(
-        title=f"Job {job[:12]}",
+        title=f"Job {row.short}",
         url=url,
         twin=twin(url),
         section="jobs",
         crumbs=[
             Link(label="Jobs", url=Urls.jobs()),
-            Link(label=job, url=url, current=True),
+            Link(label=row.short, url=url, current=True),
         ],
         row=row,
         facts=[
+            Fact(name="Job", value=job),
             Fact(name="Succeeded", value=str(counts.succeeded)),
             Fact(name="Failed", value=str(counts.failed)),
             Fact(name="Skipped", value=str(counts.skipped)),
@@ -255,7 +260,7 @@ def job(request: Request, job: str, after: Annotated[int, Query(ge=-1)] = -1) ->
                 for key, value in found.fingerprints.items()
             ),
         ],
-        items=[_item(one) for one in items],
+        items=[_item(job, one) for one in items],
         downloads=[
             Link(label=name, url=Urls.api(f"/jobs/{job}/{name}", partial=partial))
             for name in ("results.jsonl", "errors.jsonl")

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request
 
-from app.contexts import Fact, LayerPage, Link, Option
+from app.contexts import LayerPage
+from app.parts import Fact, Link, Option
 from app.services.index import Opened, class_name, require_layer, select, statistic
 from app.urls import Urls, twin
 from app.web.figures import distribution

@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from app.compute.units import UnitResult
-from app.contexts import Fact, GridTable, LegendRow, Link, OcclusionResult, Panel, Picture
+from app.parts import Fact, GridTable, LegendRow, Link, OcclusionResult, Panel, Picture
 from app.services.explain import read_array
 from app.state import AppState
 from app.urls import Urls
@@ -136,10 +136,12 @@ def make_result(
     fall = read_array(state, made.arrays["map"])
     height, width = fall.shape
     top, left = (int(n) for n in positions[0, 0])
+    panels = _panels(made, below, (height, width))
     return OcclusionResult(
         image=image,
         target=facts["target"]["class"],
-        panels=_panels(made, below, (height, width)),
+        panels=panels,
+        provenance=list(dict.fromkeys(panel.picture.provenance for panel in panels)),
         facts=_facts(facts),
         legend=[
             LegendRow(

@@ -4,13 +4,15 @@ import asyncio
 
 from fastapi import APIRouter, Request
 
-from app.contexts import LayerCard, Link, ModelPage
+from app.contexts import ModelPage
+from app.parts import LayerCard, Link
 from app.services import catalog
 from app.services.index import Opened
 from app.urls import Urls, twin
 from app.web.present import (
     Description,
     index_card,
+    index_provenance,
     index_query,
     layer_card,
     model_card,
@@ -52,6 +54,7 @@ def _page(
         card=model_card(model, opened, index),
         facts=model_facts(model),
         stages=stages,
+        provenance=index_provenance(opened, "units of each layer") if opened else "",
         others=others,
         indexes=[
             index_card(

@@ -10,8 +10,9 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import UploadFile
 
 from app.compute.units import UnitError, UnitResult
-from app.contexts import Fact, Link, OcclusionPage, Option, Picture
+from app.contexts import OcclusionPage
 from app.errors import Refusal
+from app.parts import Fact, Link, Option, Picture
 from app.services import catalog, explain, uploads
 from app.services.index import Opened, class_name, spatial_layers, telling
 from app.state import AppState
@@ -29,6 +30,7 @@ METHOD = "occlusion"
 _WAIT_S = 10.0
 _SAMPLES = 15
 _MIB = 1024 * 1024
+_MAPS = "#lab-main"  # on a narrow screen the maps stand below the controls
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _samples(opened: Opened | None, choice: _Choice) -> list[Link]:
         links.append(
             Link(
                 label=class_name(index, hit.label) or f"image {hit.image_id}",
-                url=choice.url(image=address, target=None),
+                url=choice.url(image=address, target=None) + _MAPS,
                 title=Urls.image(opened.id, hit.image_id, index.id),
                 current=address == choice.image,
             )
@@ -110,6 +112,7 @@ def _page(
         section="occlusion",
         models=[Option(value=n, label=n, selected=n == choice.model) for n in names],
         image=choice.image,
+        target="" if choice.target is None else str(choice.target),
         chosen=Picture(
             src=Urls.artifact(f"{chosen.sha256}.png"),
             width=chosen.width,
@@ -165,7 +168,7 @@ async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
     except UnitError as error:
         if error.code == "not_ready":
             return _Found(waiting=error.detail)
-        return _Found(problem=error.detail)
+        return _Found(problem=catalog.remedy(error, choice.model))
     return _Found(found, below, tuple(said))
 
 
@@ -184,7 +187,7 @@ async def occlusion(
     size: Annotated[int | None, Query(ge=1, le=4096)] = None,
     stride: Annotated[int | None, Query(ge=1, le=4096)] = None,
     fill: Annotated[str, Query(max_length=20)] = "grey",
-    target: Annotated[int | None, Query(ge=0)] = None,
+    target: Annotated[str, Query(pattern=r"^\d{0,6}$", description="empty: the predicted")] = "",
 ) -> OcclusionPage:
     """The maps of a picture under a sliding square."""
     state = state_of(request)
@@ -193,8 +196,9 @@ async def occlusion(
     await asyncio.to_thread(catalog.require_model, state, model)
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     any_index = indexes or await asyncio.to_thread(state.indexes.all)
+    wanted = int(target) if target else None
     usual = _usual(indexes[0] if indexes else None)
-    choice = _Choice(model, image, size or usual[0], stride or usual[1], fill, target)
+    choice = _Choice(model, image, size or usual[0], stride or usual[1], fill, wanted)
     chosen, found = None, _Found()
     if image:
         chosen = await asyncio.to_thread(explain.find_image, state, image)
@@ -223,4 +227,4 @@ async def upload(request: Request) -> Response:
             page = await occlusion(request, name)
             page = page.model_copy(update={"problem": refusal.detail})
             return html("occlusion.html", page, refusal.status)
-    return RedirectResponse(Urls.occlusion(model=name, image=kept.id), 303)
+    return RedirectResponse(Urls.occlusion(model=name, image=kept.id) + _MAPS, 303)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.contexts import Fact, IndexCard, LayerCard, Link, ModelCard, Picture, UnitTile
+from app.parts import Fact, IndexCard, LayerCard, Link, ModelCard, Picture, UnitTile
 from app.services.index import Opened, class_name, telling
 from app.urls import Urls
 from app.web.figures import field, volume

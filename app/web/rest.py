@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request
 
-from app.contexts import Call, CallGroup, RestPage
+from app.contexts import RestPage
+from app.parts import Call, CallGroup
 from app.urls import Urls, twin
 from app.web.render import add_page
 

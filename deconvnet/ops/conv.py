@@ -107,8 +107,8 @@ def conv_module(module: nn.Conv2d, x: Any) -> tuple[Op, list[Any]]:
     """nn.Conv2d."""
     if module.padding_mode != "zeros":
         raise UnknownOpError(
-            f"A convolution with padding_mode='{module.padding_mode}' is unknown; expected 'zeros'. "
-            "Pad with zeros instead."
+            f"A convolution with padding_mode='{module.padding_mode}' is unknown; "
+            "expected 'zeros'. Pad with zeros instead."
         )
     return conv2d(
         x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups

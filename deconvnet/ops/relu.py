@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, register
 
 
@@ -62,3 +63,19 @@ def relu6(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:
 def relu6_module(module: nn.ReLU6, x: Any) -> tuple[Op, list[Any]]:
     """nn.ReLU6."""
     return ReLU(6.0), [x]
+
+
+@register(torch.clamp, "clamp", "clamp_")
+def clamp(input: Any, min: Any = None, max: Any = None) -> tuple[Op, list[Any]]:
+    """torch.clamp from 0 on, which is a ReLU."""
+    if min != 0 or not (max is None or (isinstance(max, int | float) and max > 0)):
+        raise UnknownOpError(
+            f"A clamp from {min} to {max} is unknown; expected one from 0, which is a ReLU."
+        )
+    return ReLU(max), [input]
+
+
+@register(torch.clamp_min, "clamp_min", "clamp_min_")
+def clamp_min(input: Any, min: Any) -> tuple[Op, list[Any]]:
+    """torch.clamp_min at 0."""
+    return clamp(input, min)

@@ -4,14 +4,14 @@ import { say, swap } from "./swap.js";
 const form = document.getElementById("occluder");
 const upload = document.getElementById("drop");
 
-async function redraw() {
-  upload.elements.model.value = form.elements.model.value;
+async function redraw(event) {
+  if (event.target.name === "model") {
+    upload.elements.model.value = event.target.value;
+    form.elements.target.value = ""; // another network has other classes
+  }
   if (!form.elements.image.value || !form.reportValidity()) return;
   const query = new URLSearchParams(new FormData(form));
-  const target = new URL(window.location.href).searchParams.get("target");
-  if (target && form.elements.model.value === new URL(window.location.href).searchParams.get("model")) {
-    query.set("target", target);
-  }
+  for (const [name, value] of [...query]) if (!value) query.delete(name);
   const url = `${form.action}?${query}`;
   window.history.replaceState({}, "", url);
   const parts = document.getElementById("samples") ? ["#lab-main", "#samples"] : ["#lab-main"];
@@ -22,5 +22,5 @@ form.addEventListener("change", redraw);
 form.addEventListener("submit", (event) => {
   if (!form.elements.image.value) return;
   event.preventDefault();
-  redraw();
+  redraw(event);
 });

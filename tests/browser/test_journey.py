@@ -27,6 +27,7 @@ def test_home_to_model_to_layer_to_unit_to_upload_to_heatmap(
     expect(page.get_by_role("heading", level=1)).to_have_text(f"conv2:{number}")
     expect(page.locator(".pairs > li")).to_have_count(9)
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Occlusion").click()
+    page.wait_for_load_state()
     page.locator("#file").set_input_files(photo)
     if not script:
         page.get_by_role("button", name="Upload").click()

@@ -21,7 +21,6 @@ ORACLE_KIND = {
     "convolution": "conv",
     "max pooling": "max",
     "average pooling": "avg",
-    "adaptive average pooling": "adaptive",
     "batch normalisation": "norm",
     "local response normalisation": "lrn",
     "fully connected": "linear",
@@ -56,7 +55,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def places(value: Tensor, corners: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
-    """(channel, y, x), or (feature,): the strongest channel at each corner, and the strongest of all.
+    """(channel, y, x), or (feature,): the strongest at each corner, and the strongest of all.
 
     Corners are fractions of the map: (0, 0) is its first position, (1, 1) its last.
     """

@@ -1,4 +1,4 @@
-"""Small random networks: what hypothesis draws, as a plan of steps, and the module it stands for."""
+"""Small random networks: a plan of steps, as hypothesis draws it, and the module it stands for."""
 
 from typing import Any
 
@@ -107,7 +107,7 @@ class Drawn(nn.Module):
 
     def _step(self, i: int, x: Tensor) -> Tensor:
         step = self.plan[i]
-        part: Any = self.parts[str(i)] if str(i) in self.parts else None
+        part: Any = dict(self.parts.items()).get(str(i))
         if step in _POOL:
             return _POOL[step](x)
         if step in _SIMPLE:

@@ -49,8 +49,9 @@ def test_units_of_a_layer_sort_by_channel() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "conv3", "conv3:", ":3", "conv3:-1", "conv3:x", "conv3:1@2", "conv3:1@2,", "conv3:1@2;3",
-        "conv3:1@-2,3", "conv 3:1", "conv3:1@2,3,4", "conv3:1.5", "conv3:1@1.5,2", "conv3:1\n2",
+        "", "conv3", "conv3:", ":3", "conv3:-1", "conv3:x", "conv3:1@2", "conv3:1@2,",
+        "conv3:1@2;3", "conv3:1@-2,3", "conv 3:1", "conv3:1@2,3,4", "conv3:1.5", "conv3:1@1.5,2",
+        "conv3:1\n2",
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_with_the_right_spelling(text: str) -> None:

@@ -73,7 +73,7 @@ def test_every_position_equals_the_loop_by_hand(
 @pytest.mark.parametrize(
     ("fill", "shown"),
     [
-        ("black", lambda x: torch.zeros_like(x)),
+        ("black", torch.zeros_like),
         ("mean", lambda x: x.mean((2, 3), keepdim=True).expand_as(x)),
         ("#ff8000", lambda x: torch.tensor([1, 128 / 255, 0]).double()[:, None, None].expand_as(x)),
     ],

@@ -133,7 +133,11 @@ def test_the_adjoint_of_a_patch_is_that_of_a_map_that_is_zero_elsewhere(name: st
     y, kept = op.record(WAY, x)
     assert op.window is not None
     height, width = y.shape[2:]
-    for out in (Region(0, 0, 1, 1), Region(height - 1, 1, height, 3), Region(0, 0, height - 1, width)):
+    for out in (
+        Region(0, 0, 1, 1),
+        Region(height - 1, 1, height, 3),
+        Region(0, 0, height - 1, width),
+    ):
         g = torch.zeros_like(y)
         part = torch.randn(1, y.shape[1], out.height, out.width, dtype=torch.float64)
         g[..., out.y0 : out.y1, out.x0 : out.x1] = part
@@ -184,7 +188,11 @@ def test_a_concatenation_is_split_where_it_was_joined() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [("deconv", [0.0, 2.0, 0.0, 4.0]), ("gradient", [0.0, 0.0, -3.0, 4.0]), ("guided", [0, 0, 0, 4.0])],
+    [
+        ("deconv", [0.0, 2.0, 0.0, 4.0]),
+        ("gradient", [0.0, 0.0, -3.0, 4.0]),
+        ("guided", [0, 0, 0, 4.0]),
+    ],
 )
 def test_the_three_rules_differ_at_the_rectifier(rule: Any, expected: list[float]) -> None:
     way, op = Way(rule), ReLU()
@@ -211,9 +219,11 @@ def test_biases_stay_above() -> None:
     zero = torch.zeros(1, 6, 4, 4)
     op = ops.conv.Conv(torch.randn(6, 4, 3, 3), torch.randn(6), dn.region.Window((3, 3)), 1)
     assert not op.descend(zero, None, WAY)[0].any()
-    assert not ops.linear.Linear(torch.randn(6, 4), torch.randn(6)).descend(
-        torch.zeros(1, 6), None, WAY
-    )[0].any()
+    assert (
+        not ops.linear.Linear(torch.randn(6, 4), torch.randn(6))
+        .descend(torch.zeros(1, 6), None, WAY)[0]
+        .any()
+    )
 
 
 def test_an_operation_is_entered_once() -> None:

@@ -1,4 +1,4 @@
-"""Projections against autograd through the untouched module, for every rule (see tests/oracles.py)."""
+"""Projections against autograd through the untouched module, by every rule: tests/oracles.py."""
 
 import copy
 from collections.abc import Callable
@@ -16,13 +16,19 @@ from deconvnet.errors import AddressError, InputError, ParameterError, Projectio
 from deconvnet.forward import capture, record
 from deconvnet.projection import descend
 from tests.engine.judging import (
-    BOUND, ORACLE_KIND, assert_agrees, image, randomise, spell,
+    BOUND,
+    ORACLE_KIND,
+    assert_agrees,
+    image,
+    randomise,
+    spell,
 )  # fmt: skip
 from tests.engine.networks import SIZE, Drawn, plans
 from tests.oracles import RULES, relative_error
 
 # Networks that take any size are judged at a small one, where a pass is 5 to 12 times as fast.
-SIZES = {name: 64 for name in ("vgg16", "vgg19", "googlenet", "resnet18", "resnet50")} | {
+SIZES = dict.fromkeys(("vgg16", "googlenet", "resnet18", "resnet50"), 64) | {
+    "vgg19": 32,
     "alexnet": 96,
     "squeezenet1_1": 64,
 }
@@ -53,9 +59,7 @@ def test_contrast_normalisation_can_go_down_by_its_gradient() -> None:
 
 
 @given(plan=plans(), seed=st.integers(0, 2**16))
-@settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_drawn_networks_agree_with_autograd_at_every_layer(plan: list[str], seed: int) -> None:
     torch.manual_seed(seed)
     module = randomise(Drawn(plan), seed)
@@ -158,7 +162,9 @@ def _head_by_squeezing(m: _Parts, x: Tensor) -> Tensor:
 
 def _head_by_means(m: _Parts, x: Tensor) -> Tensor:
     a = torch.relu(m.a(x))
-    return torch.relu(m.fc(a.mean((-2, -1)) + a.flatten(2).mean(2) + a.mean([2, 3], True).flatten(1)))
+    return torch.relu(
+        m.fc(a.mean((-2, -1)) + a.flatten(2).mean(2) + a.mean([2, 3], True).flatten(1))
+    )
 
 
 def _global_maximum(m: _Parts, x: Tensor) -> Tensor:
@@ -203,6 +209,15 @@ def test_awkward_wiring_agrees_with_autograd_at_every_layer(
     net = dn.trace(module, (3, 11, 12))
     layers = [n.name for n in net.nodes[1:] if n.op is not None and n.op.kind in ORACLE_KIND]
     assert_agrees(net, module, layers)
+
+
+def test_an_activation_that_sees_nothing_but_padding_has_a_blank_projection() -> None:
+    module = randomise(_Parts(lambda m, x: F.pad(m.a(x), (0, 3, 0, 3)) + 1))
+    net = dn.trace(module, (3, 11, 12))
+    beyond = dn.project(net, image(net), ["add:1@13,14", "add:1@13,2", "add:1@2,14"])
+    assert [p.value for p in beyond] == [1, 1, 1]
+    assert not any(p.pixels.any() for p in beyond)
+    assert_agrees(net, module, ["add", "a"])
 
 
 class _Rates(nn.Module):
@@ -290,7 +305,9 @@ def test_the_height_scales_the_projection(small: dn.Network) -> None:
 
 
 def test_pixels_are_zero_outside_the_region(small: dn.Network) -> None:
-    projection = dn.project(small, image(small), "conv2:1@0,0")
+    x = image(small)
+    strongest = int(capture(small, x, ["conv2"])["conv2"][0, :, 0, 0].argmax())
+    projection = dn.project(small, x, f"conv2:{strongest}@0,0")
     y0, x0, y1, x1 = projection.region
     assert (y0, x0) == (0, 0) and y1 < 32 and x1 < 32
     inside = projection.pixels[:, y0:y1, x0:x1].clone()
@@ -327,7 +344,12 @@ def test_float32_agrees_with_float64_to_its_own_precision() -> None:
 def test_half_precision_modules_are_traced_and_projected(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 4, 3), nn.ReLU()
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 4, 3),
+        nn.ReLU(),
     )
     net = dn.trace(module.to(dtype).requires_grad_(False), (3, 16, 16))
     pixels = dn.project(net, torch.randn(1, 3, 16, 16), "5:1").pixels

@@ -29,8 +29,8 @@ def zfnet() -> dn.Network:
     ("layer", "size", "pixels", "jump"),
     [
         ("relu1", 110, 7, 2), ("pool1", 55, 11, 4), ("norm1", 55, 11, 4), ("relu2", 26, 27, 8),
-        ("pool2", 13, 43, 16), ("relu3", 13, 75, 16), ("relu4", 13, 107, 16), ("relu5", 13, 139, 16),
-        ("pool5", 6, 171, 32),
+        ("pool2", 13, 43, 16), ("relu3", 13, 75, 16), ("relu4", 13, 107, 16),
+        ("relu5", 13, 139, 16), ("pool5", 6, 171, 32),
     ],
 )  # fmt: skip
 def test_zfnet_has_the_receptive_fields_of_the_paper(
@@ -53,7 +53,9 @@ def test_a_field_may_reach_beyond_the_image(zfnet: dn.Network) -> None:
 def test_zfnet64_has_the_receptive_fields_its_file_states() -> None:
     spec = zoo.find("zfnet64")
     net = dn.trace(spec.build(), spec.input_size, spec.landmarks)
-    found = [(net.layer(f"conv{i}").receptive_field, net.layer(f"conv{i}").jump) for i in range(1, 6)]
+    found = [
+        (net.layer(f"conv{i}").receptive_field, net.layer(f"conv{i}").jump) for i in range(1, 6)
+    ]
     assert found == [(7, 2), (27, 4), (51, 8), (67, 8), (83, 8)]
 
 

@@ -183,3 +183,17 @@ def test_a_users_file_that_fails_is_named_with_its_error(tmp_path: Path):
     file.write_text("raise ValueError('no such thing')\n")
     with pytest.raises(ModelError, match=r"ValueError: no such thing"):
         zoo.find(f"{file}:build")
+
+
+def test_googlenet_sees_what_its_weights_were_trained_on() -> None:
+    from torchvision.models import googlenet
+
+    pixels = torch.rand(1, 3, 8, 8)
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    module = googlenet(weights=None, init_weights=False, transform_input=True)
+    theirs = module._transform_input((pixels - mean) / std)
+    prepared = zoo.find("googlenet").preprocess
+    own_mean, own_std = (torch.tensor(v).view(3, 1, 1) for v in (prepared.mean, prepared.std))
+    assert torch.allclose((pixels - own_mean) / own_std, theirs, atol=1e-5)

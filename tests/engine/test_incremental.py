@@ -1,0 +1,92 @@
+"""Incremental occlusion equals the plain loop, on networks of every shape."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import deconvnet as dn
+from deconvnet.incremental import axis, plan_changes
+from tests.engine.judging import image, randomise
+from tests.engine.networks import SIZE, Drawn, plans
+
+
+def classifier(plan: list[str], seed: int) -> dn.Network:
+    """A drawn network under a fully connected layer, in float64."""
+    torch.manual_seed(seed)
+    drawn = Drawn(plan)
+    with torch.no_grad():
+        features = drawn(torch.zeros(1, 3, *SIZE)).flatten(1).shape[1]
+    module = nn.Sequential(drawn, nn.Flatten(), nn.Linear(features, 5))
+    return dn.trace(randomise(module, seed), (3, *SIZE))
+
+
+def assert_same(a: dn.OcclusionMap, b: dn.OcclusionMap) -> None:
+    """Both maps agree to the rounding of float64."""
+    for name in ("probability", "activity"):
+        ours, truth = getattr(a, name), getattr(b, name)
+        assert float((ours - truth).abs().max()) <= 1e-9 * max(1e-6, float(truth.abs().max())), name
+    assert torch.equal(a.label, b.label)
+
+
+@settings(max_examples=40)
+@given(plans(), st.integers(1, 12), st.integers(1, 12), st.integers(0, 3))
+def test_drawn_networks_agree_with_the_plain_loop(
+    plan: list[str], size: int, stride: int, seed: int
+) -> None:
+    net = classifier(plan, seed)
+    x = image(net, seed)
+    options = {"size": size, "stride": min(size, stride), "unit": f"{net.nodes[-3].name}:1"}
+    assert_same(
+        dn.occlusion(net, x, strategy="incremental", **options),  # type: ignore[call-overload]  # by name
+        dn.occlusion(net, x, strategy="plain", **options),  # type: ignore[call-overload]  # by name
+    )
+
+
+@pytest.mark.parametrize("name", ["zfnet64", "alexnet", "resnet18", "googlenet", "squeezenet1_1"])
+def test_networks_of_the_zoo_agree_with_the_plain_loop(name: str) -> None:
+    loaded = dn.load(name, weights=None, device="cpu")
+    net = dn.trace(randomise(loaded.module), loaded.input_size, loaded.landmarks)
+    x = image(net)
+    side = net.input_size[1]
+    options = {"size": side // 4, "stride": side // 4}
+    incremental = dn.occlusion(net, x, strategy="incremental", **options)
+    assert_same(incremental, dn.occlusion(net, x, strategy="plain", **options))
+    assert incremental.strategy.startswith("incremental")
+
+
+def test_automatic_choice_is_by_multiply_adds_and_says_so() -> None:
+    net = dn.load("zfnet64", weights=None, device="cpu")
+    x = torch.rand(1, 3, 64, 64)
+    assert dn.occlusion(net, x, size=8, stride=8).strategy.startswith("incremental, 1.")
+    assert dn.occlusion(net, x, size=64, stride=64).strategy.startswith("plain; ")
+
+
+@pytest.mark.parametrize("length", [7, 12])
+def test_frames_stay_inside_the_map_and_hold_every_change(length: int) -> None:
+    start = np.arange(-3, length)
+    found = axis(start, start + 4, length)
+    assert (found.first >= 0).all()
+    assert (found.first + found.size <= length).all()
+    assert (found.first <= found.start).all()
+    assert (found.end <= found.first + found.size).all()
+
+
+def test_only_outputs_that_see_the_change_are_recomputed() -> None:
+    net = classifier(["max_ceil", "conv3", "max_dilated"], 0)
+    x = image(net)
+    start, end = np.array([4]), np.array([7])
+    changes = plan_changes(net.nodes, range(1, len(net.nodes)), (start, end), (start, end))
+    other = x.clone()
+    other[..., 4:7, 4:7] += 1.0
+    names = [node.name for node in net.nodes[1:]]
+    before, after = (dn.forward.capture(net, image_, names) for image_ in (x, other))
+    for place, node in enumerate(net.nodes[1:], start=1):
+        if len(node.shape) < 3:
+            continue
+        rows, columns = (before[node.name] != after[node.name]).any(1)[0].nonzero(as_tuple=True)
+        change = changes[place]
+        assert change.y.start[0] <= int(rows.min()) and int(rows.max()) < change.y.end[0]
+        assert change.x.start[0] <= int(columns.min()) and int(columns.max()) < change.x.end[0]
