@@ -1,5 +1,6 @@
 # make demo           the trained network and its index in the browser; PORT=… for another port
 # make test           every gate: ruff, mypy, import-linter, pytest
+# make bench          the benchmarks, each against its peers
 # make install        .venv with everything
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -12,7 +13,7 @@ DATA_DIR ?= .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DESCRIPTION := pyproject.toml constraints.txt
 
-.PHONY: install demo test lint types imports browser pytest wheel clean
+.PHONY: install demo test lint types imports browser pytest bench wheel clean
 
 install: $(VENV)/installed-test
 
@@ -36,6 +37,9 @@ browser: $(VENV)/installed-test
 
 pytest: $(VENV)/installed-test
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed-test
+	for claim in projection occlusion index memory; do $(BIN)/python benchmarks/$$claim.py || exit 1; done
 
 wheel: $(VENV)/installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
