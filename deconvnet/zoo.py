@@ -70,9 +70,19 @@ class ModelSpec:
 
 
 def torchvision_spec(
-    name: str, landmarks: Mapping[str, str], *, title: str, source: str
+    name: str,
+    landmarks: Mapping[str, str],
+    *,
+    title: str,
+    source: str,
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225),
 ) -> ModelSpec:
-    """The spec of a torchvision classifier at 224×224, with torchvision's own weights API."""
+    """The spec of a torchvision classifier at 224×224, with torchvision's own weights API.
+
+    Args:
+        mean, std: what the values were centred and divided by in training; ImageNet's unless said.
+    """
     from torchvision import models as tv  # noqa: PLC0415 - 1 s, only for networks that need it
 
     weights = tv.get_model_weights(name)
@@ -95,9 +105,7 @@ def torchvision_spec(
         build=build,
         input_size=(3, 224, 224),
         landmarks=landmarks,
-        preprocess=Preprocess(
-            (224, 224), resize=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-        ),
+        preprocess=Preprocess((224, 224), resize=256, mean=mean, std=std),
         title=title,
         source=source,
         licence="torchvision: BSD-3-Clause; weights trained on ImageNet, whose terms apply",

@@ -8,11 +8,9 @@ The weights were trained on values from -1 to 1. torchvision's own module gets t
 mean and deviation by arithmetic on its input (`transform_input`); here the preprocessing does it.
 """
 
-from dataclasses import replace
+from deconvnet.zoo import torchvision_spec
 
-from deconvnet.zoo import Preprocess, torchvision_spec
-
-_SPEC = torchvision_spec(
+SPEC = torchvision_spec(
     "googlenet",
     landmarks={
         "conv1": "conv1.relu",
@@ -23,7 +21,6 @@ _SPEC = torchvision_spec(
     },
     title="GoogLeNet",
     source="Szegedy et al. 2014, arXiv:1409.4842, by torchvision",
-)
-SPEC = replace(
-    _SPEC, preprocess=Preprocess((224, 224), resize=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
 )

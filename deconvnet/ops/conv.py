@@ -54,7 +54,9 @@ class Conv(Op):
         outputs interleave (sub-pixel convolution, Shi et al. 2016); ordinary ones run many times
         faster. Kept until the weights change.
         """
-        state = (self.weight._version, self.weight.data_ptr(), self.weight.dtype)
+        weight = self.weight
+        version = 0 if weight.is_inference() else weight._version
+        state = (version, weight.data_ptr(), weight.dtype)
         if self._kernel is None or self._kernel[0] != state:
             (kh, kw), (sh, sw) = self.window.kernel, self.window.stride
             n, c = self.weight.shape[:2]
