@@ -22,13 +22,14 @@ from torch import Tensor
 
 from deconvnet import fingerprint, forward
 from deconvnet import index_store as store
-from deconvnet.dataset import Dataset, Skipped, open_dataset
+from deconvnet.dataset import Dataset, open_dataset
 from deconvnet.decoding import Decoder, Loaded, stack
 from deconvnet.describe import describe
 from deconvnet.errors import DatasetError, IndexError_, ParameterError
 from deconvnet.index import ActivationIndex, open_index
 from deconvnet.network import Network
 from deconvnet.progress import OnProgress, Reporter
+from deconvnet.sources import Skipped
 from deconvnet.sprites import Artist, tile_size
 from deconvnet.topk import EMPTY, UNGROUPED, TopK
 from deconvnet.unitstats import UNLABELLED, ChannelStats

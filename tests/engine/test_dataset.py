@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deconvnet import dataset as datasets
+from deconvnet import sources
 from deconvnet.dataset import open_dataset
 from deconvnet.errors import DatasetError, InputError
+from deconvnet.sources import Skipped
 
 
 def png(shade=0, size=(8, 6)):
@@ -150,7 +151,7 @@ def test_links_in_a_tar_are_passed_over(tmp_path):
         archive.addfile(link)
     found = open_dataset(path)
     assert [entry.path for entry in found.entries] == ["a.png"]
-    assert found.passed_over == [datasets.Skipped("b.png", "not a regular file")]
+    assert found.passed_over == [Skipped("b.png", "not a regular file")]
 
 
 def test_an_image_that_is_none_says_so_without_addresses(tmp_path):
@@ -180,7 +181,7 @@ def test_a_damaged_member_of_a_zip_is_one_images_matter(tmp_path):
 
 
 def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 10)
     found = open_dataset(folder(tmp_path / "set", {"a.png": png()}))
     with pytest.raises(InputError, match="larger than"):
         found.image(0)
