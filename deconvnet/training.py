@@ -11,11 +11,15 @@ number of threads the result equals that of an undisturbed run, because all rand
 
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event, current_thread, main_thread
+from types import FrameType
 
 import numpy as np
 import torch
@@ -114,6 +118,26 @@ def _cpu_has_bf16() -> bool:
         return False
 
 
+@contextmanager
+def _held_interrupts() -> Iterator[Event]:
+    """Ctrl-C sets the event, to be acted on between two steps; a second one interrupts at once."""
+    interrupted = Event()
+    if current_thread() is not main_thread():
+        yield interrupted
+        return
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if interrupted.is_set():
+            signal.default_int_handler(number, frame)
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Trainer:
     """One resumable run: `Trainer(...).run()`."""
 
@@ -159,14 +183,18 @@ class Trainer:
             if self.validation
             else None
         )
-        try:
+        with _held_interrupts() as interrupted:
             while self.progress.epoch < self.options.recipe.epochs:
-                self._epoch(pixels)
+                self._epoch(pixels, interrupted)
                 self._finish_epoch(held_out)
-        except KeyboardInterrupt:
-            self._checkpoint()
-            raise
+                self._leave_if(interrupted)
         return self._save(self.options.out / f"{self.spec.name.replace(':', '-')}.safetensors")
+
+    def _leave_if(self, interrupted: Event) -> None:
+        """End between two steps, where the state is whole."""
+        if interrupted.is_set():
+            self._checkpoint()
+            raise KeyboardInterrupt
 
     def _batches(self) -> Iterator[tuple[int, Tensor]]:
         rng = torch.Generator().manual_seed(self.options.seed * 100_003 + self.progress.epoch)
@@ -182,7 +210,7 @@ class Trainer:
         x = self.spec.preprocess.normalise(images).to(memory_format=torch.channels_last)
         return step, x, self.targets[ids]
 
-    def _epoch(self, pixels: Pixels) -> None:
+    def _epoch(self, pixels: Pixels, interrupted: Event) -> None:
         state, recipe = self.progress, self.options.recipe
         self.module.train()
         started = saved = time.monotonic()
@@ -209,6 +237,7 @@ class Trainer:
                 bar.update(recipe.batch)
                 top1 = 100 * state.correct / state.seen
                 bar.set_postfix_str(f"loss {state.loss / state.seen:.3f} top-1 {top1:.1f}%")
+                self._leave_if(interrupted)
                 if time.monotonic() - saved > self.options.checkpoint_every:
                     self._checkpoint()
                     saved = time.monotonic()
