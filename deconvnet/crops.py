@@ -33,13 +33,18 @@ def overlap(top: int, size: int, other: int, length: int) -> tuple[slice, slice]
     return slice(start - top, end - top), slice(start - other, end - other)
 
 
+def blank(like: Tensor, n: int, patch: tuple[int, int], value: Any = 0) -> Tensor:
+    """n patches of a map like `like`, filled with a value; channels-last, as convolutions like."""
+    return like.new_full((n, *patch, like.shape[1]), value).permute(0, 3, 1, 2)
+
+
 def cut(kept: Tensor, rows: Sequence[int], crops: Crops, border: Any) -> Tensor:
     """What a node kept, cut out for each activation; `border` beyond the map."""
     height, width = kept.shape[-2:]
     h, w = crops.values.shape[-2:]
     if not any(crops.tops) and not any(crops.lefts) and (h, w) == (height, width):
         return kept if kept.shape[0] == 1 else kept[list(rows)]
-    cut = kept.new_full((len(rows), kept.shape[1], h, w), border)
+    cut = blank(kept, len(rows), (h, w), border)
     for i, (row, top, left) in enumerate(zip(rows, crops.tops, crops.lefts, strict=True)):
         to_y, from_y = overlap(top, h, 0, height)
         to_x, from_x = overlap(left, w, 0, width)
@@ -112,7 +117,7 @@ def window(
         dy, dx = next(iter(offsets))
         if dy >= 0 and dx >= 0 and dy + h <= height and dx + w <= width:
             return crops.values[..., dy : dy + h, dx : dx + w]
-    seen = crops.values.new_full((len(crops.tops), crops.values.shape[1], h, w), value)
+    seen = blank(crops.values, len(crops.tops), (h, w), value)
     for i, (top, left) in enumerate(zip(tops, lefts, strict=True)):
         to_y, from_y = overlap(top, h, crops.tops[i], height)
         to_x, from_x = overlap(left, w, crops.lefts[i], width)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.address import Unit
-from deconvnet.crops import Crops, add, cut, drop_outside, origins
+from deconvnet.crops import Crops, add, blank, cut, drop_outside, origins
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, check_input, record
 from deconvnet.graph import INPUT
@@ -68,10 +68,9 @@ class _Descent:
         self.crops: dict[int, Crops] = {}
 
     def _empty(self, place: int, like: Tensor) -> Crops:
-        shape = self.net.nodes[place].shape
         patch = self.patches[place]
         tops, lefts = origins(patch, self.ys, self.xs)
-        zeros = like.new_zeros(len(self.rows), shape[0], patch.y.size, patch.x.size)
+        zeros = blank(like, len(self.rows), (patch.y.size, patch.x.size))
         return Crops(zeros, tops, lefts)
 
     def walk(self, place: int, seed: Tensor) -> Crops:
