@@ -79,7 +79,11 @@ def invalid(error: ValidationError, prefix: str = "") -> Refusal:
 def invalid_body(found: Sequence[Any], prefix: str = "") -> Refusal:
     """Pydantic's list of errors as a refusal (422)."""
     faults = [
-        Fault(prefix + "".join(f"/{part}" for part in one["loc"]), one["type"], one["msg"])
+        Fault(
+            prefix + "".join(f"/{part}" for part in one["loc"]),
+            one["type"],
+            one["msg"].removeprefix("Value error, ").rstrip("."),
+        )
         for one in found
     ]
     detail = "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults[:3])

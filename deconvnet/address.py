@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 
 from deconvnet.errors import AddressError
 
-_UNIT = re.compile(r"(?P<layer>[^\s@]+):(?P<channel>\d+)(?:@(?P<y>\d+),(?P<x>\d+))?")
+_NUMBER = "[0-9]{1,9}"
+_UNIT = re.compile(
+    rf"(?P<layer>[^\s@]+):(?P<channel>{_NUMBER})(?:@(?P<y>{_NUMBER}),(?P<x>{_NUMBER}))?"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -41,7 +44,7 @@ class Unit:
         match = _UNIT.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise AddressError(
-                f"'{text}' is not a unit; expected layer:channel or layer:channel@y,x, "
+                f"'{str(text)[:80]}' is not a unit; expected layer:channel or layer:channel@y,x, "
                 "such as conv3:117 or conv3:117@12,30."
             )
         y, x = match["y"], match["x"]

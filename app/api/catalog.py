@@ -26,7 +26,7 @@ from app.services.index import Opened
 from app.state import AppState
 from deconvnet import methods
 from deconvnet.address import Unit
-from deconvnet.errors import AddressError, nearest
+from deconvnet.errors import AddressError
 
 router = APIRouter()
 
@@ -90,18 +90,14 @@ async def layers(state: State, page: Page, model: str) -> Paged[dict[str, Any]]:
 async def unit(state: State, model: str, unit: str) -> UnitView:
     """A unit, such as conv5:7, and its statistics in the indexes of its network."""
     address = _parse(unit)
-    known = {layer["name"]: layer for layer in (await _description(state, model))["layers"]}
-    if address.layer not in known:
-        hint = nearest(address.layer, known)
-        raise Refusal(404, "not_found", f"Layer '{address.layer}' is not in {model}; {hint}.")
-    layer = known[address.layer]
-    if address.channel >= layer["shape"][0]:
-        detail = f"Layer '{address.layer}' of {model} has {layer['shape'][0]} channels, from 0."
-        raise Refusal(404, "not_found", detail)
+    try:
+        layer = catalog.layer_of(await _description(state, model), address)
+    except AddressError as error:
+        raise Refusal(404, "not_found", str(error)) from error
     return UnitView(
         model=model,
         unit=str(address),
-        layer=layer,
+        layer=dict(layer),
         channel=address.channel,
         indexes={
             opened.id: _plain(opened.index.stats(_channel(address)))

@@ -70,7 +70,12 @@ def _of_body(error: RequestValidationError) -> Refusal:
             return Refusal(400, "bad_json", f"The body is not JSON: {one['msg']}.")
         source, *place = one["loc"]
         if source == "body":
-            found.append({**one, "loc": _pointed(place, error.body)})
+            pointer = _pointed(place, error.body)
+            if one["type"] == "missing":
+                pointer += place[-1:]
+            elif one["type"].startswith("union_tag"):
+                pointer.append(one["ctx"]["discriminator"].strip("'"))
+            found.append({**one, "loc": pointer})
         else:
             found.append({**one, "loc": [source, *place]})
     return invalid_body(found)
@@ -79,12 +84,12 @@ def _of_body(error: RequestValidationError) -> Refusal:
 def _pointed(place: Sequence[int | str], body: Any) -> list[int | str]:
     """The parts of a place that are in the body: a union's branch, such as "occlusion", is not."""
     pointer: list[int | str] = []
-    for part in place[:-1]:
+    for part in place:
         inside = isinstance(body, Mapping) and part in body
         if inside or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
             pointer.append(part)
             body = body[part]
-    return [*pointer, *place[-1:]]
+    return pointer
 
 
 _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, File, Response, UploadFile
+from fastapi import APIRouter, File, Header, Response, UploadFile
 from fastapi.responses import FileResponse
 
 from app.api.deps import State
@@ -13,6 +13,8 @@ from app.errors import Refusal
 from app.services import uploads
 
 router = APIRouter(prefix="/images", tags=["images"])
+
+IfNoneMatch = Annotated[str | None, Header()]
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 
@@ -44,10 +46,10 @@ def upload(state: State, response: Response, file: Annotated[UploadFile, File()]
 
 
 @router.get("/{image}.png", response_class=FileResponse)
-def png(state: State, image: str) -> Response:
+def png(state: State, image: str, if_none_match: IfNoneMatch = None) -> Response:
     """The picture as it is kept."""
     found = uploads.get_image(state, image)
-    return picture(state.artifacts.path(found.sha256), found.sha256)
+    return picture(state.artifacts.path(found.sha256), found.sha256, if_none_match)
 
 
 @router.get("/{image}")
@@ -56,7 +58,11 @@ def read(state: State, image: str) -> ImageView:
     return _view(uploads.get_image(state, image))
 
 
-def picture(path: Path, sha256: str, media_type: str = "image/png") -> FileResponse:
-    """A stored file, for ever the same: strong ETag, Range."""
+def picture(
+    path: Path, sha256: str, if_none_match: str | None, media_type: str = "image/png"
+) -> Response:
+    """A stored file, for ever the same: strong ETag, Range; 304 if the client has it already."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": IMMUTABLE}
+    if if_none_match is not None and headers["ETag"] in if_none_match:
+        return Response(status_code=304, headers=headers)
     return FileResponse(path, headers=headers, media_type=media_type)

@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field, create_model
 
 from app.api.deps import Page, State
-from app.api.images import picture
+from app.api.images import IfNoneMatch, picture
 from app.api.links import API
 from app.api.models import Paged
 from app.errors import Refusal
@@ -74,8 +74,12 @@ def make_router() -> APIRouter:
     router.add_api_route("/{job}", read, methods=["GET"])
     router.add_api_route("/{job}/items", items, methods=["GET"])
     router.add_api_route("/{job}/items/{n}", item, methods=["GET"])
-    router.add_api_route("/{job}/items/{n}/{name}.png", png, methods=["GET"])
-    router.add_api_route("/{job}/items/{n}/{name}.npy", npy, methods=["GET"])
+    router.add_api_route(
+        "/{job}/items/{n}/{name}.png", png, methods=["GET"], response_class=FileResponse
+    )
+    router.add_api_route(
+        "/{job}/items/{n}/{name}.npy", npy, methods=["GET"], response_class=FileResponse
+    )
     router.add_api_route("/{job}/results.jsonl", results, methods=["GET"])
     router.add_api_route("/{job}/errors.jsonl", errors, methods=["GET"])
     router.add_api_route("/{job}/cancel", cancel, methods=["POST"], status_code=202)
@@ -147,7 +151,7 @@ def read(
     state: State,
     response: Response,
     job: str,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Any:
     """A job: its state, counts, rate and time left."""
     found = jobs.get(state, job)
@@ -181,18 +185,18 @@ def _linked(job: str, one: ItemView) -> ItemView:
     return one.model_copy(update={"pictures": pictures, "arrays": arrays})
 
 
-def png(state: State, job: str, n: int, name: str) -> FileResponse:
+def png(state: State, job: str, n: int, name: str, if_none_match: IfNoneMatch = None) -> Response:
     """A picture of an item's result; `heatmap` is the method's main one."""
     found = _done(jobs.item(state, job, n))
     sha256 = _choose(found.pictures, name, "png")
-    return picture(state.artifacts.path(sha256), sha256)
+    return picture(state.artifacts.path(sha256), sha256, if_none_match)
 
 
-def npy(state: State, job: str, n: int, name: str) -> FileResponse:
+def npy(state: State, job: str, n: int, name: str, if_none_match: IfNoneMatch = None) -> Response:
     """An array of an item's result, as NumPy saves it; `map` is the method's main one."""
     found = _done(jobs.item(state, job, n))
     sha256 = _choose(found.arrays, name, "npy")
-    return picture(state.artifacts.path(sha256), sha256, "application/x-npy")
+    return picture(state.artifacts.path(sha256), sha256, if_none_match, "application/x-npy")
 
 
 def _done(found: ItemView) -> ItemView:

@@ -1,4 +1,7 @@
-"""What every request passes: an id, a limit on its body, a check of its origin, safe headers."""
+"""What every request passes: an id, a limit on its body, a check of its origin, safe headers.
+
+HEAD is answered here for everything that answers GET: with the same headers and no body.
+"""
 
 import logging
 import time
@@ -47,6 +50,7 @@ class Guard:
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
         begun = False
+        head = scope["method"] == "HEAD"
 
         async def sending(message: Message) -> None:
             nonlocal begun
@@ -60,11 +64,14 @@ class Guard:
                 log.info(
                     "%s %s %d %.1f ms", scope["method"], scope["path"], message["status"], spent
                 )
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
             self._check(scope)
-            await self.app(scope, self._counting(receive), sending)
+            asked = {**scope, "method": "GET"} if head else scope
+            await self.app(asked, self._counting(receive), sending)
         except Exception as error:
             if begun:
                 raise

@@ -8,7 +8,8 @@ from app.compute.units import UnitError, UnitSpec
 from app.errors import Refusal
 from app.services.index import Opened
 from app.state import AppState
-from deconvnet.errors import nearest
+from deconvnet.address import Unit
+from deconvnet.errors import AddressError, nearest
 
 Description = Mapping[str, Any]
 
@@ -54,6 +55,26 @@ async def described(state: AppState, model: str, timeout: float) -> Description:
     except UnitError as error:
         raise Refusal(error.status, error.code, remedy(error, model)) from error
     return result.facts
+
+
+def layer_of(description: Description, unit: Unit) -> Mapping[str, Any]:
+    """A unit's layer in a network's description; raises AddressError if the unit is not there."""
+    model, known = description["name"], {layer["name"]: layer for layer in description["layers"]}
+    if unit.layer not in known:
+        hint = nearest(unit.layer, known)
+        raise AddressError(f"Layer '{unit.layer[:80]}' is not in {model}; {hint}.")
+    layer: Mapping[str, Any] = known[unit.layer]
+    channels, *size = layer["shape"]
+    if unit.channel >= channels:
+        raise AddressError(f"Layer '{unit.layer}' of {model} has {channels} channels, from 0.")
+    if unit.y is not None and unit.x is not None:
+        height, width = size or (1, 1)
+        if unit.y >= height or unit.x >= width:
+            raise AddressError(
+                f"'{unit}' lies outside layer '{unit.layer}' of {model}, whose map is "
+                f"{height}×{width}."
+            )
+    return layer
 
 
 async def freshness(state: AppState, opened: Opened, timeout: float) -> str:

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    Tag,
+)
 
 from app.db import jobs as store
 from app.db.models import Item, Job
@@ -39,6 +47,18 @@ class DatasetInput(_Strict):
     limit: Annotated[int | None, Field(ge=1, description="at most so many")] = None
 
 
+def _kind(inputs: Any) -> str:
+    """Which kind of inputs is meant, so that what is wrong is said of that kind alone."""
+    listed = isinstance(inputs, ImagesInput) or (isinstance(inputs, dict) and "images" in inputs)
+    return "ImagesInput" if listed else "DatasetInput"
+
+
+Inputs = Annotated[
+    Annotated[ImagesInput, Tag("ImagesInput")] | Annotated[DatasetInput, Tag("DatasetInput")],
+    Discriminator(_kind),
+]
+
+
 class JobRequest(_Strict):
     """What a job shall do, whatever its method."""
 
@@ -48,7 +68,7 @@ class JobRequest(_Strict):
     target: Annotated[
         Target | None, Field(description="a class or a unit; null: the predicted class")
     ] = None
-    inputs: Annotated[ImagesInput | DatasetInput, Field(description="which images")]
+    inputs: Annotated[Inputs, Field(description="which images")]
     outputs: Annotated[
         tuple[Output, ...], Field(description="what is kept of each item's result")
     ] = ("png", "npy")

@@ -17,6 +17,7 @@ from app.db import images as image_store
 from app.db import jobs as store
 from app.db.models import Job
 from app.errors import Fault, Refusal, invalid
+from app.services import catalog
 from app.services.job_views import (
     DatasetInput,
     ImageInput,
@@ -29,7 +30,8 @@ from app.services.job_views import (
 )
 from app.state import AppState
 from deconvnet import methods
-from deconvnet.errors import ParameterError, nearest
+from deconvnet.address import Unit
+from deconvnet.errors import AddressError, ParameterError, nearest
 
 
 def submit(
@@ -116,6 +118,8 @@ def _resolve(state: AppState, request: JobRequest) -> tuple[dict[str, Any], dict
         method.check_target(request.target)
     except ParameterError as error:
         _refuse("/target", str(error))
+    if request.target is not None and request.target.unit is not None:
+        _check_unit(state, request.model, request.target.unit)
     resolved = request.model_dump(mode="json", by_alias=True)
     resolved["params"] = params.model_dump(mode="json", by_alias=True)
     if request.target is not None:
@@ -126,6 +130,15 @@ def _resolve(state: AppState, request: JobRequest) -> tuple[dict[str, Any], dict
         resolved["inputs"] = {"images": len(request.inputs.images)}  # each is an item already
     network = fingerprint(model_source(state.settings, request.model))
     return resolved, {"network": network, "code": code_fingerprint()}
+
+
+def _check_unit(state: AppState, model: str, unit: str) -> None:
+    """Refuse a unit that is not there, as far as an index tells without loading the network."""
+    for opened in state.indexes.for_model(model):
+        try:
+            catalog.layer_of(opened.model, Unit.parse(unit))
+        except AddressError as error:
+            _refuse("/target/unit", str(error))
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:
@@ -194,7 +207,8 @@ def items(
 def item(state: AppState, job_id: str, n: int) -> ItemView:
     """One item; raises Refusal (404)."""
     with state.db.read() as session:
-        found = store.item(session, _job(session, job_id).seq, n)
+        job = _job(session, job_id)
+        found = store.item(session, job.seq, n) if 0 <= n < job.total else None
         if found is None:
             raise Refusal(404, "not_found", f"Job '{job_id}' has no item {n}.")
         return item_view(found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -34,7 +35,9 @@ def test_what_does_not_exist_is_a_problem_that_names_the_nearest(client: TestCli
         "/api/v1/models/tinny": "nearest: tiny",
         "/api/v1/models/tiny/units/conv3:1": "nearest: conv",
         "/api/v1/models/tiny/units/conv2:6": "has 6 channels",
+        "/api/v1/models/tiny/units/conv2:5@8,0": "whose map is 8×8",
         "/api/v1/models/tiny/units/nonsense": "nonsense",
+        f"/api/v1/models/tiny/units/conv2:{'9' * 5000}": "is not a unit",
         "/api/v1/datasets/picture/images": "nearest: pictures",
         "/api/v1/indexes/none": "unknown",
         "/api/v1/nowhere": "",
@@ -87,3 +90,12 @@ def test_a_body_over_the_limit_is_refused_announced_or_not(
     for answer in (announced, streamed):
         assert answer.status_code == 413
         assert answer.json()["type"].endswith("body_too_large")
+
+
+@pytest.mark.parametrize("url", ["/", "/api/v1/models", "/livez", "/static/nothing", "/nowhere"])
+def test_head_is_get_without_the_body(client: TestClient, url: str) -> None:
+    got, head = client.get(url), client.head(url)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    for name in ("Content-Type", "Content-Security-Policy"):
+        assert head.headers[name] == got.headers[name]
+    assert client.head("/api/v1/images").status_code == 405

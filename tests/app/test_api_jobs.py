@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -268,3 +269,64 @@ def test_a_method_registered_by_a_user_is_taken_by_the_interface(
             assert refused.status_code == 422
     finally:
         methods.unregister("dummy")
+
+
+def test_a_number_that_no_item_can_have_is_not_found(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    images = [{"id": upload(client, make_png())}]
+    job = finish(client, submit(client, OCCLUSION | {"inputs": {"images": images}})["id"])
+    for n in (-1, 1, 2**63, 10**30):
+        for end in ("", "/heatmap.png"):
+            answer = client.get(f"/api/v1/jobs/{job['id']}/items/{n}{end}")
+            assert (answer.status_code, answer.json()["status"]) == (404, 404)
+
+
+def test_a_result_that_the_client_has_is_not_sent_again(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    image = upload(client, make_png())
+    body = OCCLUSION | {"inputs": {"images": [{"id": image}]}}
+    job = finish(client, submit(client, body)["id"])
+    item = f"/api/v1/jobs/{job['id']}/items/0"
+    for url in (f"{item}/heatmap.png", f"{item}/map.npy", f"/api/v1/images/{image}.png"):
+        etag = client.get(url).headers["ETag"]
+        again = client.get(url, headers={"If-None-Match": etag})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["ETag"] == etag
+        assert client.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "pointers"),
+    [
+        ({"inputs": {"dataset": "pictures", "limit": 0}}, ["/inputs/limit"]),
+        ({"inputs": {"images": []}}, ["/inputs/images"]),
+        ({"inputs": {"images": [{"id": "a", "path": "/"}]}}, ["/inputs/images/0/path"]),
+        ({"inputs": {"images": [{"id": "a"}], "dataset": "b"}}, ["/inputs/dataset"]),
+        ({"inputs": 7}, ["/inputs"]),
+        ({"inputs": {}}, ["/inputs/dataset"]),
+        ({"method": "nothing"}, ["/method"]),
+        ({"target": {"unit": "nonsense"}}, ["/target"]),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_pointed_at_and_nothing_else(
+    client: TestClient, change: dict[str, Any], pointers: list[str]
+) -> None:
+    body = OCCLUSION | {"inputs": {"dataset": "pictures"}} | change
+    answer = client.post("/api/v1/jobs", json=body)
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == pointers
+    assert "Value error" not in answer.text
+    assert ".." not in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("unit", ["conv9:1", "conv2:6", "conv2:1@8,0"])
+def test_a_unit_that_an_index_knows_not_to_exist_is_refused_at_once(
+    pages: TestClient, unit: str
+) -> None:
+    body = {"model": "tiny", "method": "deconv", "inputs": {"dataset": "pictures", "limit": 1}}
+    answer = pages.post("/api/v1/jobs", json=body | {"target": {"unit": unit}})
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/target/unit"]
+    assert pages.post("/api/v1/jobs", json=body | {"target": {"unit": "fc:4"}}).status_code == 202

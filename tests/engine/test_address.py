@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deconvnet.address import Unit
-from deconvnet.errors import AddressError
+from deconvnet.errors import AddressError, nearest
 
 _LAYERS = st.from_regex(r"[a-z][a-z0-9_.]{0,12}(:[0-9]{1,2})?", fullmatch=True)
 _NUMBERS = st.integers(0, 10**6)
@@ -51,7 +51,7 @@ def test_units_of_a_layer_sort_by_channel() -> None:
     [
         "", "conv3", "conv3:", ":3", "conv3:-1", "conv3:x", "conv3:1@2", "conv3:1@2,",
         "conv3:1@2;3", "conv3:1@-2,3", "conv 3:1", "conv3:1@2,3,4", "conv3:1.5", "conv3:1@1.5,2",
-        "conv3:1\n2",
+        "conv3:1\n2", "conv3:\u0663", "conv3:1@\u0661,2", "conv3:" + "9" * 5000,
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_with_the_right_spelling(text: str) -> None:
@@ -62,9 +62,13 @@ def test_nonsense_is_refused_with_the_right_spelling(text: str) -> None:
 @pytest.mark.parametrize("value", [None, 3, ["conv3:1"]])
 def test_what_is_not_text_is_refused(value: object) -> None:
     with pytest.raises(AddressError, match="is not a unit"):
-        Unit.parse(value)  # type: ignore[arg-type]
+        Unit.parse(value)
 
 
 def test_half_a_position_is_refused() -> None:
     with pytest.raises(AddressError, match="give y and x"):
         Unit("conv3", 1, 2)
+
+
+def test_a_hint_names_each_name_once() -> None:
+    assert nearest("conv9", ["conv5", "conv4", "conv5"]) == "nearest: conv5, conv4"
