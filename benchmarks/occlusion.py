@@ -6,6 +6,8 @@ error of the probabilities beside it. Captum's windows do not overhang the borde
 positions are counted for it.
 """
 
+import argparse
+
 import captum.attr
 import torch
 from common import arguments, batch, interleave, photographs, relative_error, table
@@ -13,16 +15,16 @@ from common import arguments, batch, interleave, photographs, relative_error, ta
 import deconvnet as dn
 
 
-def measure(name: str, size: int, stride: int, options: object) -> list[str]:
+def measure(name: str, size: int, stride: int, options: argparse.Namespace) -> list[str]:
     """One row."""
-    net = dn.load(name, weights=None, device=options.device)  # type: ignore[attr-defined]
-    x = batch(net, photographs(options.images), 1)  # type: ignore[attr-defined]
+    net = dn.load(name, weights=None, device=options.device)
+    x = batch(net, photographs(options.images), 1)
     kwargs = {"size": size, "stride": stride}
     found = dn.occlusion(net, x, **kwargs)
     ours = lambda: dn.occlusion(net, x, **kwargs)  # noqa: E731
     plain = interleave(
         ours, lambda: dn.occlusion(net, x, strategy="plain", **kwargs), options.runs, options.device
-    )  # type: ignore[attr-defined]
+    )
     expected = dn.occlusion(net, x, strategy="plain", **kwargs)
     peer = captum.attr.Occlusion(net.module)
     counted = (-(-(x.shape[2] - size) // stride) + 1) ** 2
@@ -32,7 +34,7 @@ def measure(name: str, size: int, stride: int, options: object) -> list[str]:
         theirs = lambda laid=laid: peer.attribute(  # noqa: E731
             laid, (3, size, size), (3, stride, stride), target=0, perturbations_per_eval=16
         )
-        timing = interleave(ours, theirs, max(1, options.runs // 2), options.device)  # type: ignore[attr-defined]
+        timing = interleave(ours, theirs, max(1, options.runs // 2), options.device)
         per_captum[layout] = timing.ratio * found.label.numel() / counted
     rate = found.label.numel() / min(plain.ours)
     return [

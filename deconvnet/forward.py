@@ -39,7 +39,7 @@ def check_input(net: Network, x: Tensor) -> Tensor:
 
 
 def _finite(x: Tensor) -> bool:
-    """Whether there is no NaN or infinity: they survive a sum, which is a fifth of the work."""
+    """Whether there is no NaN or infinity: they survive a sum, which is the cheaper test."""
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 

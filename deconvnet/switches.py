@@ -83,7 +83,7 @@ def unpool(g: Tensor, switches: Tensor, window: Window) -> Tensor:
 
 
 def _scatter(out: Tensor, g: Tensor, switches: Tensor, window: Window) -> Tensor:
-    """`unpool` in one pass, a third of the time: source by source, each image in one thread."""
+    """`unpool` in one pass: source by source, each image in one thread, so in a fixed order."""
     (_, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
     (n, c, h, w), width = g.shape, out.shape[3]
     cell = torch.arange(max(NOWHERE + 1, window.kernel[0] * kw))

@@ -82,7 +82,7 @@ def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[i
     return (total[0] // 2, total[1] // 2)
 
 
-@register(torch.conv2d, F.conv2d) if torch.conv2d is not F.conv2d else register(torch.conv2d)
+@register(torch.conv2d)
 def conv2d(
     input: Any,
     weight: Tensor,

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 
-def post(client: TestClient, data: bytes, name: str = "a.png"):  # type: ignore[no-untyped-def] # the client's own type
+def post(client: TestClient, data: bytes, name: str = "a.png"):
     return client.post("/api/v1/images", files={"file": (name, data)})
 
 

@@ -71,7 +71,7 @@ def test_a_write_ahead_log_is_used_only_where_sqlite_is_sound() -> None:
 
 
 @pytest.fixture
-def db(tmp_path: Path):  # type: ignore[no-untyped-def] # a generator of Database
+def db(tmp_path: Path):
     db = Database(tmp_path / "jobs.sqlite")
     db.migrate()
     with db.write() as session:

@@ -174,7 +174,7 @@ def test_a_running_job_can_be_cancelled_from_its_page(pages: TestClient) -> None
     place = pages.post(Urls.JOBS, data=_form(), follow_redirects=False).headers["location"]
     answer = pages.post(f"{place}/cancel", follow_redirects=False)
     assert answer.status_code == 303
-    assert _wait(pages, place)["row"]["state"] in ("cancelled", "succeeded")  # type: ignore[index]
+    assert _wait(pages, place)["row"]["state"] in ("cancelled", "succeeded")
 
 
 def test_a_schema_becomes_controls_and_back() -> None:

@@ -98,7 +98,7 @@ def test_rules_are_shown_on_one_scale(pages: TestClient, tiny_index: Path, rule:
         re.search(
             r"scale ±(\S+)",
             pages.get(twin(Urls.unit("tiny", unit, rule=other))).json()["provenance"],
-        )[1]  # type: ignore[index]
+        )[1]
         for other in ("deconv", "guided", "gradient")
     }
     assert len(limits) == 1

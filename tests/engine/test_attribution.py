@@ -52,7 +52,7 @@ def inputs() -> Tensor:
 def test_outputs_agree_with_captum(
     module: nn.Module, inputs: Tensor, target: object, rule: str, reference: type
 ) -> None:
-    ours = dn.Deconvnet(module, rule=rule).attribute(inputs, target=target)  # type: ignore[arg-type]  # by case
+    ours = dn.Deconvnet(module, rule=rule).attribute(inputs, target=target)
     leaf = inputs.clone().requires_grad_()
     options = {"abs": False} if reference is theirs.Saliency else {}
     expected = reference(module).attribute(leaf, target=target, **options)
@@ -100,7 +100,7 @@ def test_occlusion_agrees_with_captum(
     together: int,
 ) -> None:
     options = {"sliding_window_shapes": window, "strides": strides, "baselines": 0.25, "target": 4}
-    ours = dn.Occlusion(module).attribute(inputs, **options, perturbations_per_eval=together)  # type: ignore[arg-type]  # by case
+    ours = dn.Occlusion(module).attribute(inputs, **options, perturbations_per_eval=together)
     expected = theirs.Occlusion(module).attribute(inputs, **options)  # it returns float32
     torch.testing.assert_close(ours.float(), expected, rtol=1e-4, atol=1e-6)
 
@@ -119,7 +119,7 @@ def test_bad_arguments_are_named(
     module: nn.Module, inputs: Tensor, options: dict[str, object], says: str
 ) -> None:
     with pytest.raises(ParameterError, match=says):
-        dn.Deconvnet(module).attribute(inputs, **options)  # type: ignore[arg-type]  # by case
+        dn.Deconvnet(module).attribute(inputs, **options)
 
 
 def test_bad_windows_are_named(module: nn.Module, inputs: Tensor) -> None:

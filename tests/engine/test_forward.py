@@ -123,7 +123,7 @@ def test_an_input_of_another_shape_is_refused_with_the_right_one(
 
 def test_what_is_no_tensor_is_refused(net: dn.Network) -> None:
     with pytest.raises(InputError, match="is a list"):
-        run(net, [[0.0]])  # type: ignore[arg-type]
+        run(net, [[0.0]])
 
 
 def test_a_layer_that_does_not_exist_is_refused(net: dn.Network) -> None:

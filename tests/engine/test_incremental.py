@@ -40,8 +40,8 @@ def test_drawn_networks_agree_with_the_plain_loop(
     x = image(net, seed)
     options = {"size": size, "stride": min(size, stride), "unit": f"{net.nodes[-3].name}:1"}
     assert_same(
-        dn.occlusion(net, x, strategy="incremental", **options),  # type: ignore[call-overload]  # by name
-        dn.occlusion(net, x, strategy="plain", **options),  # type: ignore[call-overload]  # by name
+        dn.occlusion(net, x, strategy="incremental", **options),
+        dn.occlusion(net, x, strategy="plain", **options),
     )
 
 

@@ -17,9 +17,9 @@ def both_ways(
     """The same projections, running only crops upwards, and running whole images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection, "_local_pays", lambda *_: True)
-        near = dn.project(net, x, units, rule=rule)  # type: ignore[arg-type]  # by name
+        near = dn.project(net, x, units, rule=rule)
         patch.setattr(projection, "_local_pays", lambda *_: False)
-        far = dn.project(net, x, units, rule=rule)  # type: ignore[arg-type]  # by name
+        far = dn.project(net, x, units, rule=rule)
     assert isinstance(near, list) and isinstance(far, list)
     return near, far
 

@@ -59,7 +59,7 @@ def test_a_landmark_that_is_no_call_site_is_refused() -> None:
 @pytest.mark.parametrize("size", [(8, 8), (3, 0, 8)])
 def test_a_size_that_is_none_is_refused(size: tuple[int, ...]) -> None:
     with pytest.raises(GraphError, match="channels, height, width"):
-        dn.trace(_module(), size)  # type: ignore[arg-type]
+        dn.trace(_module(), size)
 
 
 def test_an_image_of_the_wrong_size_for_the_module_is_refused() -> None:
@@ -110,7 +110,7 @@ def test_an_unknown_model_is_refused_with_the_nearest() -> None:
 
 
 def test_a_model_of_one_s_own_is_loaded_from_its_file(tmp_path: "pytest.TempPathFactory") -> None:
-    file = tmp_path / "net.py"  # type: ignore[operator]
+    file = tmp_path / "net.py"
     file.write_text(
         "from torch import nn\nINPUT_SIZE = (3, 8, 8)\nLANDMARKS = {'conv1': '1'}\n\n\n"
         "def build():\n    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())\n"

@@ -54,7 +54,7 @@ def by_hand(
         activity.append(kept[0][0, m.unit.channel].sum())
         label.append(logits.argmax())
     shape = m.probability.shape
-    return tuple(torch.stack(v).view(shape) for v in (probability, activity, label))  # type: ignore[return-value]  # three
+    return tuple(torch.stack(v).view(shape) for v in (probability, activity, label))
 
 
 @pytest.mark.parametrize("strategy", ["plain", "incremental"])
@@ -143,7 +143,7 @@ def test_what_cannot_be_done_is_refused_by_name(
     net: dn.Network, x: Tensor, options: dict[str, object], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        dn.occlusion(net, x, **{"size": 8, "stride": 4, **options})  # type: ignore[call-overload]  # by case
+        dn.occlusion(net, x, **{"size": 8, "stride": 4, **options})
 
 
 def test_two_images_or_nan_are_refused(net: dn.Network, x: Tensor) -> None:

@@ -374,7 +374,7 @@ def test_a_unit_that_does_not_exist_is_refused_with_what_does(
 
 def test_an_unknown_rule_is_refused(small: dn.Network) -> None:
     with pytest.raises(ParameterError, match="deconv, guided, gradient"):
-        dn.project(small, image(small), "conv2:1", "backwards")  # type: ignore[arg-type]
+        dn.project(small, image(small), "conv2:1", "backwards")
 
 
 def test_images_and_units_that_do_not_pair_are_refused(small: dn.Network) -> None:
