@@ -91,12 +91,10 @@ def test_keys_walk_the_grid_and_turn_it_over(open_page: Open) -> None:
 def test_keys_walk_over_units_and_layers(open_page: Open) -> None:
     page = open_page(UNIT)
     heading = page.get_by_role("heading", level=1)
-    page.keyboard.press("j")
-    expect(heading).to_contain_text("conv2:4")
-    page.keyboard.press("k")
-    expect(heading).to_contain_text("conv2:3")
-    page.keyboard.press("[")
-    expect(heading).to_contain_text("conv1:3")
+    for key, unit in (("j", "conv2:4"), ("k", "conv2:3"), ("[", "conv1:3")):
+        page.wait_for_load_state("load")  # the page's scripts have run by then
+        page.keyboard.press(key)
+        expect(heading).to_contain_text(unit)
 
 
 def test_slash_searches_and_typing_is_left_alone(open_page: Open) -> None:
