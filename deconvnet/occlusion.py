@@ -12,7 +12,6 @@ that cover it.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, overload
 
 import torch
@@ -21,18 +20,14 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from deconvnet.address import Unit
-from deconvnet.errors import AddressError, InputError, ParameterError
-from deconvnet.forward import capture, check_input, needed
-from deconvnet.incremental import Clean, Incremental, multiply_adds, plan_changes
-from deconvnet.memory import batch_size, budget, in_batches
+from deconvnet.errors import InputError, ParameterError
+from deconvnet.forward import check_input
 from deconvnet.network import Network
-from deconvnet.ops.linear import Head
 from deconvnet.receptive import map_size
+from deconvnet.scoring import Scorer, Way, after, choose
 
 FILLS = ("grey", "mean", "black", "blur")
 _COARSEST = 4  # a progressive run begins with every fourth position
-_BATCH = 32  # occluders at a time; more gain nothing on a CPU
-_WORTH = 1.3  # times fewer multiply-adds before gathering patches pays
 
 
 @dataclass(frozen=True)
@@ -138,143 +133,6 @@ class OcclusionMap:
         return (part[0] / part[1]).to(grid.dtype)
 
 
-def _head(net: Network) -> Callable[[Tensor], Tensor]:
-    """From the network's output to probabilities."""
-    last = net.nodes[-1].op
-    if isinstance(last, Head):
-        return torch.exp if last.name == "log-softmax" else lambda y: y
-    return lambda y: y.softmax(1)
-
-
-def _layer_five(net: Network) -> str:
-    maps = [name for name in net.landmarks if len(net.layer(name).shape) == 3]
-    if not maps:
-        raise ParameterError(f"{net.name} has no landmark with a map; give unit='layer:channel'.")
-    return "conv5" if "conv5" in maps else maps[-1]
-
-
-class Scorer:
-    """The three outputs for a batch, from one pass: [n, 3] of probability, activity, label."""
-
-    def __init__(
-        self, net: Network, x: Tensor, target: int | None, unit: Unit | str | None
-    ) -> None:
-        self.net = net
-        self.output = net.nodes[-1].name
-        if len(net.nodes[-1].shape) != 1:
-            raise ParameterError(
-                f"{net.name} gives {list(net.nodes[-1].shape)} per image, expected one score per "
-                "class; occlusion needs a classifier."
-            )
-        self.probabilities = _head(net)
-        chosen = None if unit is None else Unit.parse(unit)
-        layer = _layer_five(net) if chosen is None else chosen.layer
-        found = capture(net, x, [layer, self.output])
-        maps = found[layer].flatten(2).sum(2) if found[layer].dim() > 2 else found[layer]
-        if chosen is None:
-            chosen = Unit(layer, int(maps[0].argmax()))
-        if chosen.channel >= maps.shape[1]:
-            raise AddressError(
-                f"Unit '{chosen}' does not exist: '{layer}' has channels 0 to {maps.shape[1] - 1}."
-            )
-        scores = self.probabilities(found[self.output])
-        if not torch.isfinite(scores).all():
-            raise InputError(f"{net.name} gives NaN or infinity for this image; check its weights.")
-        classes = scores.shape[1]
-        if target is not None and not 0 <= target < classes:
-            raise ParameterError(f"target is {target}, expected a class from 0 to {classes - 1}.")
-        self.target = int(scores[0].argmax()) if target is None else int(target)
-        self.unit = Unit(chosen.layer, chosen.channel)
-        self.clean = self.of(found[self.output], found[layer])[0]
-
-    def of(self, output: Tensor, maps: Tensor) -> Tensor:
-        """[n, 3] from the network's output and the unit's layer, [n, c, h, w] or [n, c]."""
-        followed = maps[:, self.unit.channel]
-        return self.table(output, followed.flatten(1).sum(1) if followed.dim() > 1 else followed)
-
-    def table(self, output: Tensor, activity: Tensor) -> Tensor:
-        """[n, 3] from the network's output and the followed map's sum, [n]."""
-        scores = self.probabilities(output)
-        label = output.argmax(1).to(scores.dtype)
-        return torch.stack([scores[:, self.target], activity, label], dim=1).double().cpu()
-
-    def __call__(self, batch: Tensor) -> Tensor:
-        found = capture(self.net, batch, [self.unit.layer, self.output])
-        return self.of(found[self.output], found[self.unit.layer])
-
-
-def _paste(x: Tensor, fill: Tensor, starts: Tensor, size: int) -> Tensor:
-    """One copy of the image per occluder: [n, c, H, W]."""
-    copies = x.repeat(len(starts), 1, 1, 1)
-    for copy, (y, x0) in zip(copies, starts.tolist(), strict=True):
-        rows, columns = slice(max(y, 0), max(y + size, 0)), slice(max(x0, 0), max(x0 + size, 0))
-        copy[:, rows, columns] = fill[0, :, rows, columns]
-    return copies
-
-
-class _Plain:
-    """Every occluded image runs through the whole network: the oracle of the other way."""
-
-    def __init__(self, scorer: Scorer, x: Tensor, occluder: Occluder) -> None:
-        self.scorer, self.x, self.size = scorer, x, occluder.size
-        self.fill = occluder.picture(scorer.net, x)
-
-    def __call__(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
-        net = self.scorer.net
-        batch = min(_BATCH, batch_size(net.nodes, net.dtype, net.device))
-        return in_batches(
-            len(starts), batch,
-            lambda part: self.scorer(_paste(self.x, self.fill, starts[part], self.size)), done,
-        )  # fmt: skip
-
-
-class _Changes:
-    """Only what an occluder changes is recomputed, from the clean activations; exact."""
-
-    def __init__(self, scorer: Scorer, x: Tensor, occluder: Occluder) -> None:
-        net = scorer.net
-        self.scorer, self.size = scorer, occluder.size
-        self.fill = occluder.picture(net, x)
-        self.places = (net.find(scorer.unit.layer), len(net.nodes) - 1)
-        self.clean = Clean(net, x, needed(net, self.places))
-
-    def plan(self, starts: Tensor) -> Incremental:
-        y, x = starts.numpy()[:, 0], starts.numpy()[:, 1]
-        return Incremental(self.clean, (y, y + self.size), (x, x + self.size))
-
-    def __call__(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
-        work = self.plan(starts)
-        batch = budget(self.scorer.net.device) // max(1, work.bytes_each())
-        return in_batches(
-            len(starts), max(1, min(_BATCH, batch)), lambda part: self._batch(work, part), done
-        )
-
-    def _batch(self, work: Incremental, part: slice) -> Tensor:
-        layer, last = self.places
-        found = work.run(part, self.fill, self.places)
-        activity = work.channel_sum(layer, found[layer], part, self.scorer.unit.channel)
-        return self.scorer.table(found[last], activity)
-
-
-def _way(
-    scorer: Scorer, x: Tensor, occluder: Occluder, starts: Tensor, strategy: str
-) -> tuple[_Plain | _Changes, str]:
-    """How to run, and what to say of it: incremental where multiply-adds say that it pays."""
-    if strategy not in ("auto", "plain", "incremental"):
-        raise ParameterError(f"strategy is '{strategy}', expected auto, plain or incremental.")
-    order = needed(scorer.net, (scorer.net.find(scorer.unit.layer), len(scorer.net.nodes) - 1))
-    y, x0 = starts.numpy()[:, 0], starts.numpy()[:, 1]
-    changes = plan_changes(
-        scorer.net.nodes, order, (y, y + occluder.size), (x0, x0 + occluder.size)
-    )
-    full = multiply_adds(scorer.net.nodes, order, None)
-    saving = full / max(1, multiply_adds(scorer.net.nodes, order, changes))
-    says = f"{saving:.1f}× fewer multiply-adds than whole passes"
-    if strategy == "incremental" or (strategy == "auto" and saving >= _WORTH):
-        return _Changes(scorer, x, occluder), f"incremental, {says}"
-    return _Plain(scorer, x, occluder), f"plain; incremental would take {says}"
-
-
 def _assemble(
     scorer: Scorer, values: Tensor, positions: Tensor, occluder: Occluder, x: Tensor, strategy: str
 ) -> OcclusionMap:
@@ -293,12 +151,8 @@ def _grid(occluder: Occluder, x: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(ys, xs, indexing="ij"), dim=-1)
 
 
-def _after(base: int, done: Callable[[int], None], count: int) -> None:
-    done(base + count)
-
-
 def _levels(
-    scorer: Scorer, x: Tensor, occluder: Occluder, way: tuple[_Plain | _Changes, str],
+    scorer: Scorer, x: Tensor, occluder: Occluder, way: tuple[Way, str],
     done: Callable[[int], None],
 ) -> Iterator[OcclusionMap]:  # fmt: skip
     """Maps of halving stride; what a coarse one has is not computed again."""
@@ -315,7 +169,7 @@ def _levels(
         missing = [place for place in flat if place not in known]
         if missing:
             base = len(known)
-            values = way[0](torch.tensor(missing), partial(_after, base, done))
+            values = way[0](torch.tensor(missing), after(base, done))
             known.update(zip(missing, values, strict=True))
         yield _assemble(scorer, torch.stack([known[p] for p in flat]), positions, level, x, way[1])
 
@@ -374,7 +228,7 @@ def occlusion(
             on_progress(count, total)
 
     starts = positions.reshape(-1, 2)
-    way = _way(scorer, x, occluder, starts, strategy)
+    way = choose(scorer, x, occluder.picture(net, x), occluder.size, starts, strategy)
     if progressive:
         return _levels(scorer, x, occluder, way, done)
     return _assemble(scorer, way[0](starts, done), positions, occluder, x, way[1])
