@@ -23,6 +23,7 @@ from app.compute.scheduler import Compute
 from app.datasets import Datasets
 from app.db.engine import Database
 from app.errors import DatabaseError_, DataDirBusyError
+from app.imaging.decoder import Decoder
 from app.jobs.coordinator import Coordinator
 from app.lock import sole_owner
 from app.services.index import IndexCatalog
@@ -68,7 +69,7 @@ def make_state(settings: Settings) -> AppState:
     datasets = Datasets(settings.datasets)
     jobs = Coordinator(db, compute, artifacts, datasets, ITEMS_PER_WORKER * settings.workers)
     indexes = IndexCatalog(settings.indexes, settings.models)
-    return AppState(settings, artifacts, compute, db, jobs, datasets, indexes)
+    return AppState(settings, artifacts, compute, Decoder(), db, jobs, datasets, indexes)
 
 
 @asynccontextmanager
@@ -89,6 +90,7 @@ def _start(state: AppState) -> None:
     if orphans:
         log.info("%d unfinished files of an earlier run removed", orphans)
     state.compute.start()
+    state.decoder.start()
     state.jobs.start()
 
 
@@ -96,6 +98,7 @@ def _stop(state: AppState) -> None:
     """Finish what runs, within the grace; the rest goes back to the queue as it was."""
     state.jobs.drain()
     state.compute.stop(state.settings.drain_s)
+    state.decoder.close()
     state.jobs.join(10)
     state.db.close()
 

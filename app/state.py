@@ -7,6 +7,7 @@ from app.artifacts import ArtifactStore
 from app.compute.scheduler import Compute
 from app.datasets import Datasets
 from app.db.engine import Database
+from app.imaging.decoder import Decoder
 from app.jobs.coordinator import Coordinator
 from app.settings import Settings
 
@@ -21,6 +22,7 @@ class AppState:
     settings: Settings
     artifacts: ArtifactStore
     compute: Compute
+    decoder: Decoder
     db: Database
     jobs: Coordinator
     datasets: Datasets

@@ -19,6 +19,7 @@ from typing import IO, Any, Protocol
 from PIL import Image
 
 from deconvnet.errors import DatasetError, InputError
+from deconvnet.pictures import open_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 GROUPS_FILE = "groups.tsv"
@@ -104,7 +105,7 @@ class FileSource(ABC):
         return entries
 
     def open(self, path: str) -> Image.Image:
-        return Image.open(io.BytesIO(self.read(path)))
+        return open_picture(self.read(path))
 
 
 def is_image(path: str) -> bool:

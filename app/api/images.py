@@ -28,6 +28,7 @@ def _view(image: uploads.StoredImage) -> ImageView:
         height=image.height,
         name=image.name,
         created_at=image.created_at,
+        notes=list(image.notes),
         links=links,
     )
 

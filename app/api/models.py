@@ -139,7 +139,10 @@ class TopView(Answer):
 
 
 class ImageView(Answer):
-    """An uploaded image as it is kept: upright sRGB, PNG."""
+    """An uploaded image as it is kept: upright sRGB, PNG.
+
+    `notes`, in the answer to an upload: what its conversion left out or ignored.
+    """
 
     id: str
     sha256: str
@@ -147,4 +150,5 @@ class ImageView(Answer):
     height: int
     name: str
     created_at: float
+    notes: list[str] = []
     links: dict[str, str]

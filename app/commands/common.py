@@ -58,10 +58,13 @@ def load_image(net: "Network", path: Path) -> "Tensor":
     from PIL import Image
 
     from deconvnet.errors import InputError
+    from deconvnet.pictures import open_picture
 
     try:
-        with Image.open(path) as picture:
-            return net.preprocess(picture).to(net.device, net.dtype)
+        picture = open_picture(path.read_bytes())
+        return net.preprocess(picture).to(net.device, net.dtype)
+    except InputError as error:
+        raise InputError(f"Image '{path}': {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "does not exist" if not path.exists() else f"cannot be read: {error}"
         raise InputError(f"Image '{path}' {reason}. Give a picture file.") from error

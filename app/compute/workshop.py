@@ -11,8 +11,9 @@ from app.compute.sources import fingerprint, model_source
 from app.compute.units import UnitError, UnitSpec
 from app.datasets import Datasets
 from app.settings import Settings
+from deconvnet.completeness import require_complete
 from deconvnet.network import Network
-from deconvnet.preprocess import to_rgb
+from deconvnet.pictures import to_rgb
 
 
 class Workshop:
@@ -63,6 +64,7 @@ class Workshop:
                 f"{limits.image_side} a side are taken.",
                 413,
             )
+        require_complete(picture, data)
         return to_rgb(picture)
 
     def _bytes(self, spec: UnitSpec) -> bytes:

@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageCms
 
 from deconvnet.errors import InputError
-from deconvnet.preprocess import Preprocess, to_rgb
+from deconvnet.pictures import to_rgb
+from deconvnet.preprocess import Preprocess
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
