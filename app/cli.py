@@ -12,6 +12,7 @@ from app.commands import (
     figure,
     filters,
     index,
+    link,
     models,
     occlude,
     project,
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (demo, serve, index, project, occlude, filters, train, evaluate, models):
+for module in (demo, serve, link, index, project, occlude, filters, train, evaluate, models):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=module.EPILOG)(module.command)
 app.add_typer(figure.app, name="figure")

@@ -5,6 +5,8 @@ AppError
 ├── ArtifactMissingError  a stored file that is not there
 ├── StorageFullError      no room left, on the disk or in the quota
 ├── DatabaseError_        a database that cannot be used as it is: corrupt, or of a newer program
+├── TokenError            a token file that cannot be used as it is
+├── PortError             a port that cannot be listened on
 └── DataDirBusyError      another server has this data directory
 """
 
@@ -65,6 +67,14 @@ class StorageFullError(AppError):
 
 class DatabaseError_(AppError):
     """A database that cannot be used as it is."""
+
+
+class TokenError(AppError):
+    """A token file that cannot be used as it is."""
+
+
+class PortError(AppError):
+    """A port that cannot be listened on."""
 
 
 class DataDirBusyError(AppError):

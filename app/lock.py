@@ -8,6 +8,27 @@ from pathlib import Path
 
 from app.errors import DataDirBusyError
 
+LOCK = "server.lock"
+
+
+def owner(data_dir: Path) -> str | None:
+    """What the server that has the data directory said of itself; None: there is none."""
+    try:
+        handle = os.open(data_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _said(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _said(handle: int) -> str:
+    return os.pread(handle, 400, 0).decode(errors="replace").strip() or "another server"
+
 
 @contextmanager
 def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
@@ -20,15 +41,14 @@ def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
         DataDirBusyError: another server has it; its `who` is in the message.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(data_dir / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            other = os.pread(handle, 400, 0).decode(errors="replace").strip()
             raise DataDirBusyError(
-                f"Data directory '{data_dir}' is in use by {other or 'another server'}. Stop that "
-                "one, or choose another --data-dir."
+                f"Data directory '{data_dir}' is in use by {_said(handle)}. Stop that one, or "
+                "choose another --data-dir."
             ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{who} (process {os.getpid()})\n".encode(), 0)

@@ -1,12 +1,23 @@
 """Everything an operator may choose, from keywords or from the environment (DECONVNET_…)."""
 
+import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+HostName = Annotated[str, StringConstraints(to_lower=True, pattern=r"^([a-z0-9._-]+|[0-9a-f:]+)$")]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def share_dir(name: str) -> Path:
@@ -30,6 +41,10 @@ class Settings(BaseSettings):
     )
     host: Annotated[str, Field(description="the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="0: any free port")] = 8000
+    allowed_hosts: Annotated[
+        list[HostName], Field(description="names it is reached by, besides this machine's own")
+    ] = []
+    auth: Annotated[bool, Field(description="ask for the token; never off beyond loopback")] = True
 
     models: Annotated[
         dict[str, str], Field(description="networks besides the zoo's: name → path/to/net.py:build")
@@ -51,6 +66,14 @@ class Settings(BaseSettings):
     unit_timeout_s: Annotated[float, Field(gt=0, description="deadline of one unit, seconds")] = 600
     drain_s: Annotated[float, Field(ge=0, description="grace for running units at shutdown")] = 10
 
+    receive_s: Annotated[
+        float, Field(gt=0, description="seconds a client may take to send a request")
+    ] = 10
+    receive_rate: Annotated[
+        int, Field(gt=0, description="bytes a second that a body's sender must reach")
+    ] = 16 * 1024
+    connections: Annotated[int, Field(gt=0, description="most connections at once")] = 2000
+
     file_bytes: Annotated[int, Field(gt=0, description="largest uploaded file")] = 20 * MIB
     request_bytes: Annotated[int, Field(gt=0, description="largest request body")] = 100 * MIB
     image_pixels: Annotated[int, Field(gt=0, description="most pixels of an image")] = 50_000_000
@@ -58,3 +81,26 @@ class Settings(BaseSettings):
     job_inputs: Annotated[int, Field(gt=0, description="most inputs of one job")] = 50_000
     queued_jobs: Annotated[int, Field(gt=0, description="most unfinished jobs")] = 100
     artifact_bytes: Annotated[int, Field(gt=0, description="quota of stored files")] = 10_240 * MIB
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        """Nobody else's machine gets in unasked, or by a name that was not given."""
+        if is_loopback(self.host):
+            return self
+        if not self.auth:
+            raise ValueError(
+                f"Listening on {self.host} without asking for the token would let in whoever can "
+                "reach it. Leave out --no-auth, or listen on 127.0.0.1."
+            )
+        if not self.allowed_hosts:
+            raise ValueError(
+                f"Listening on {self.host} needs --allowed-host: the name or address by which "
+                "browsers will reach it."
+            )
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds the server."""
+        host = self.host if is_loopback(self.host) else self.allowed_hosts[0]
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.access import Access
 from app.artifacts import ArtifactStore
 from app.compute.scheduler import Compute
 from app.datasets import Datasets
@@ -20,6 +21,7 @@ class AppState:
     """The parts that services work with; one per application, at `app.state.deconv`."""
 
     settings: Settings
+    access: Access
     artifacts: ArtifactStore
     compute: Compute
     decoder: Decoder

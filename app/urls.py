@@ -37,6 +37,7 @@ class Urls:
     """Spells the address of every page, picture and file."""
 
     HOME = "/"
+    LOGIN = "/login"
     SEARCH = "/search"
     MODEL = "/models/{model}"
     LAYER = "/models/{model}/layers/{layer}"
@@ -57,6 +58,11 @@ class Urls:
     def home(**query: object) -> str:
         """The start page; `seed` chooses the unit it shows."""
         return with_query(Urls.HOME, query)
+
+    @staticmethod
+    def login(code: str) -> str:
+        """The link that signs a browser in, once."""
+        return with_query(Urls.LOGIN, {"code": code})
 
     @staticmethod
     def search(**query: object) -> str:

@@ -23,7 +23,13 @@ Answer = Callable[[Request, Exception], Awaitable[Response]]
 Page = Callable[[Request, Problem], Response]
 
 MEDIA_TYPE = "application/problem+json"
-CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "too_slow",
+    413: "body_too_large",
+}
 
 
 def problem(refusal: Refusal, instance: str, request_id: str) -> Problem:
@@ -118,7 +124,7 @@ def answerer(page: Page | None) -> Answer:
         request_id = request.scope.get("state", {}).get("request_id", "")
         if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR and refusal is not error:
             log.error("Request %s failed", request_id, exc_info=error)
-        told = problem(refusal, request.url.path, request_id)
+        told = problem(refusal, request.scope["path"], request_id)
         response = _present(request, told, page)
         response.headers.update(getattr(error, "headers", None) or {})
         if refusal.retry_after is not None:
@@ -130,6 +136,6 @@ def answerer(page: Page | None) -> Answer:
 
 def _present(request: Request, told: Problem, page: Page | None) -> Response:
     wants_html = "text/html" in request.headers.get("accept", "")
-    if page is not None and wants_html and not request.url.path.startswith("/api/"):
+    if page is not None and wants_html and not request.scope["path"].startswith("/api/"):
         return page(request, told)
     return JSONResponse(told.model_dump(), told.status, media_type=MEDIA_TYPE)

@@ -1,24 +1,24 @@
-"""What every request passes: an id, a limit on its body, a check of its origin, safe headers.
+"""What every request passes: an id, the checks, a limit on its body, safe headers.
 
 HEAD is answered here for everything that answers GET: with the same headers and no body.
 """
 
+import asyncio
 import logging
 import time
 import uuid
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.checks import Check
 from app.api.errors import Answer
-from app.errors import Refusal
 
 log = logging.getLogger("app.access")
 
-SAFE = ("GET", "HEAD", "OPTIONS")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -34,12 +34,27 @@ class Guard:
 
     Args:
         most: bytes that a request's body may have.
+        patience_s: how long to wait for a body in all, besides a second for every `rate` bytes.
+        rate: bytes a second that its sender must reach.
+        checks: each may refuse a request before its body is read.
         answer: makes the response to an exception.
     """
 
-    def __init__(self, app: ASGIApp, most: int, answer: Answer) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        most: int,
+        patience_s: float,
+        rate: int,
+        checks: Sequence[Check],
+        answer: Answer,
+    ) -> None:
         self.app = app
         self.most = most
+        self.patience_s = patience_s
+        self.rate = rate
+        self.checks = checks
         self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +84,7 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope)
+            self._check(Request(scope))
             asked = {**scope, "method": "GET"} if head else scope
             await self.app(asked, self._counting(receive), sending)
         except Exception as error:
@@ -78,41 +93,43 @@ class Guard:
             response = await self.answer(Request(scope), error)
             await response(scope, receive, sending)
 
-    def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "0")
+    def _check(self, request: Request) -> None:
+        for check in self.checks:
+            check(request)
+        length = request.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.most:
             raise self._too_large()
-        if scope["method"] not in SAFE and _foreign(headers):
-            detail = "Requests that change something are taken from this site's own pages only."
-            raise Refusal(403, "cross_site", detail)
 
     def _counting(self, receive: Receive) -> Receive:
         taken = 0
+        waited = 0.0
+        complete = False
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, waited, complete
+            if complete:
+                return await receive()  # of what follows a body, only its end
+            left = self.patience_s + taken / self.rate - waited
+            since = time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    message = await receive()
+            except TimeoutError as error:
+                raise self._too_slow() from error
+            waited += time.monotonic() - since
             taken += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if taken > self.most:
                 raise self._too_large()
             return message
 
         return counted
 
+    # Whatever else than HTTPException is raised while a body is read, FastAPI turns into its 400.
+
+    def _too_slow(self) -> HTTPException:
+        detail = f"The body came too slowly: under {self.rate} bytes a second."
+        return HTTPException(408, detail, headers={"Connection": "close"})
+
     def _too_large(self) -> HTTPException:
-        # Whatever else is raised while a body is read, FastAPI turns into its own 400.
         return HTTPException(413, f"The body is over {self.most} bytes.")
-
-
-def _foreign(headers: Headers) -> bool:
-    """Whether another site's page made a browser send this.
-
-    Sec-Fetch-Site decides where a browser tells it: under no-referrer the Origin of a form that
-    this site's own page posts is "null".
-    """
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in ("none", "same-origin")
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("host")

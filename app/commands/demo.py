@@ -27,14 +27,10 @@ def command(
     """
     tiles, index = prepare(data_dir, quiet=quiet)
     if serve:
-        from app.commands.serve import run_server
-        from app.settings import Settings
+        from app.commands.serve import make_settings, run_server
 
-        run_server(
-            Settings(
-                data_dir=data_dir, port=port, indexes={"demo": index}, datasets={"tiles": tiles}
-            )
-        )
+        own = {"data_dir": data_dir, "port": port}
+        run_server(make_settings({**own, "indexes": {"demo": index}, "datasets": {"tiles": tiles}}))
 
 
 def prepare(data_dir: Path, *, quiet: bool) -> tuple[Path, Path]:

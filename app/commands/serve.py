@@ -1,7 +1,5 @@
 """`deconvnet serve`: the dashboard and the REST interface."""
 
-import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,13 +30,23 @@ def command(
         Path | None, typer.Option(help="Where uploads, jobs and results are kept.")
     ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0: any free port.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen; beyond 127.0.0.1 with --allowed-host.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name or address that browsers reach it by; several may be given."),
+    ] = None,
+    auth: Annotated[
+        bool | None, typer.Option("--auth/--no-auth", help="Ask for the token.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
 ) -> None:
     """Serve the dashboard and the REST interface.
 
-    Every setting may also be given in the environment, as DECONVNET_PORT and the like.
+    It prints a link that signs a browser in, once; `deconvnet link` makes another. Every setting
+    may also be given in the environment, as DECONVNET_PORT and the like.
     """
-    from app.settings import Settings
     from deconvnet.index import open_index
 
     for path in index or ():
@@ -49,11 +57,13 @@ def command(
         "models": _pairs(model, "--model"),
         "weights": _pairs(weights, "--weights"),
         "data_dir": data_dir,
+        "host": host,
         "port": port,
+        "allowed_hosts": allowed_host,
+        "auth": auth,
         "device": device,
     }
-    chosen = {key: value for key, value in given.items() if value is not None and value != {}}
-    run_server(Settings(**chosen))
+    run_server(make_settings(given))
 
 
 def _by_name(paths: list[Path] | None) -> dict[str, Path]:
@@ -75,56 +85,42 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     return dict(text.split("=", 1) for text in texts or ())
 
 
+def make_settings(given: dict[str, Any]) -> "Settings":
+    """Settings of what is given here and in the environment.
+
+    Raises:
+        ParameterError: one of them is not valid.
+    """
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+    from deconvnet.errors import ParameterError
+
+    try:
+        return Settings(**{key: one for key, one in given.items() if one not in (None, {}, [])})
+    except ValidationError as error:
+        faults = [
+            ".".join(map(str, fault["loc"])) + ": " * bool(fault["loc"])
+            + fault["msg"].removeprefix("Value error, ")
+            for fault in error.errors()
+        ]  # fmt: skip
+        raise ParameterError("; ".join(faults)) from error
+
+
 def run_server(settings: "Settings") -> None:
     """Serve until Ctrl-C or SIGTERM, having printed the link.
 
     Raises:
-        ParameterError: the port is taken.
-        AppError: another server has the data directory, or it cannot be used.
+        AppError: the port is taken; the data directory is another's or cannot be used.
     """
-    import asyncio
+    from app.server import serve
 
-    listening = _listen(settings.host, settings.port)
-    port = listening.getsockname()[1]
-    # uvicorn raises the signal again when it has closed its connections: the exit then unwinds
-    # through the application's lifespan, which lets running units finish.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
-    asyncio.run(_serve(settings.model_copy(update={"port": port}), listening))
+    serve(settings, _announce)
 
 
-def _leave(number: int, frame: object) -> None:
-    del number, frame
-    raise SystemExit(0)
+def _announce(settings: "Settings") -> None:
+    from app.access import Access
+    from app.urls import Urls
 
-
-def _listen(host: str, port: int) -> socket.socket:
-    from deconvnet.errors import ParameterError
-
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise ParameterError(
-            f"Port {port} of {host} cannot be had: {error.strerror}. Give another --port."
-        ) from error
-    return listening
-
-
-async def _serve(settings: "Settings", listening: socket.socket) -> None:
-    import uvicorn
-
-    from app.main import create_app
-
-    application = create_app(settings)
-    # The lifespan is entered here, not by uvicorn, so that what it refuses is one message.
-    config = uvicorn.Config(
-        application, lifespan="off", log_level="warning", access_log=False,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    async with application.router.lifespan_context(application):
-        typer.echo(f"http://{settings.host}:{settings.port}/  (Ctrl-C stops)")
-        await uvicorn.Server(config).serve(sockets=[listening])
+    path = Urls.login(Access(settings.data_dir).mint()) if settings.auth else Urls.HOME
+    typer.echo(f"{settings.address}{path}  (Ctrl-C stops)")

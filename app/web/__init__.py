@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter
 
-from app.web import filters, home, jobs, layers, media, models, occlusion, rest, units
+from app.web import filters, home, jobs, layers, login, media, models, occlusion, rest, units
 from app.web.errors import error_page
 from app.web.render import Assets
 
 router = APIRouter()
-for part in (home, models, layers, units, filters, occlusion, jobs, rest, media):
+for part in (login, home, models, layers, units, filters, occlusion, jobs, rest, media):
     router.include_router(part.router)
 
 __all__ = ["Assets", "error_page", "router"]

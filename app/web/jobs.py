@@ -21,7 +21,7 @@ from app.urls import Urls, twin
 from app.web.fields import make_fields, read_fields
 from app.web.jobrows import TONES, job_row
 from app.web.render import add_page, html, state_of
-from app.web.words import number, stamp
+from app.web.words import curl_token, number, stamp
 from deconvnet import methods
 from deconvnet.methods import Method
 
@@ -64,18 +64,26 @@ def _body(
     return {**body, "inputs": dict(inputs)}
 
 
-def _twins(body: Mapping[str, Any], origin: str) -> tuple[str, str]:
+def _twins(body: Mapping[str, Any], request: Request) -> tuple[str, str]:
     """The same job for curl and for Python."""
-    url = f"{origin}{Urls.api('/jobs')}"
+    url = f"{str(request.base_url).rstrip('/')}{Urls.api('/jobs')}"
+    settings = state_of(request).settings
+    headers = '"Content-Type": "application/json"'
+    if settings.auth:
+        token = f"open({str(settings.data_dir / 'token')!r}).read().strip()"
+        headers += f',\n                "Authorization": "Bearer " + {token}'
     text = json.dumps(body, indent=2, ensure_ascii=False)
     quoted = text.replace("'", "'\\''")
-    curl = f"curl -X POST {url} \\\n  -H 'Content-Type: application/json' \\\n  -d '{quoted}'"
+    curl = (
+        f"curl {curl_token(settings)}{url} \\\n"
+        f"  -H 'Content-Type: application/json' \\\n  -d '{quoted}'"
+    )
     spelled = text.replace(": true", ": True").replace(": false", ": False")
     spelled = spelled.replace(": null", ": None")
     python = (
         f"import json\nfrom urllib.request import Request, urlopen\n\njob = {spelled}\n"
         f'post = Request("{url}", json.dumps(job).encode(),\n'
-        '               {"Content-Type": "application/json"})\n'
+        f"               {{{headers}}})\n"
         'print(json.load(urlopen(post))["id"])'
     )
     return curl, python
@@ -97,7 +105,7 @@ def _page(
     shown = {"params": read_fields(schema, {field.name: field.value for field in fields})}
     inputs = {"dataset": (datasets or ["ID"])[0], "glob": "**", "limit": _FIRST_LIMIT}
     body = _body(model, name, shown["params"], target, inputs)
-    curl, python = _twins(body, str(request.base_url).rstrip("/"))
+    curl, python = _twins(body, request)
     url = Urls.jobs(method=name if name != methods.names()[0] else None, before=before)
     return JobsPage(
         title="Jobs",

@@ -5,7 +5,8 @@ from fastapi import APIRouter, Request
 from app.contexts import RestPage
 from app.parts import Call, CallGroup
 from app.urls import Urls, twin
-from app.web.render import add_page
+from app.web.render import add_page, state_of
+from app.web.words import curl_token
 
 router = APIRouter()
 
@@ -38,5 +39,6 @@ def rest(request: Request) -> RestPage:
         section="api",
         groups=[CallGroup(name=name, calls=calls) for name, calls in groups.items()],
         openapi=request.app.openapi_url or "",
-        example=f"curl {str(request.base_url).rstrip('/')}{Urls.api('/models')}",
+        example=f"curl {curl_token(state_of(request).settings)}"
+        f"{str(request.base_url).rstrip('/')}{Urls.api('/models')}",
     )

@@ -31,19 +31,11 @@ function body() {
 const toPython = (json) =>
   json.replace(/(?<=[:[,]\s*)(true|false|null)\b/g, (word) => ({ true: "True", false: "False", null: "None" })[word]);
 
+// What stands around the body, such as the address and the token, is as the server wrote it.
 function show() {
   const json = JSON.stringify(body(), null, 2);
-  const url = `${window.location.origin}/api/v1/jobs`;
-  curl.textContent = `curl -X POST ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
-  python.textContent = [
-    "import json",
-    "from urllib.request import Request, urlopen",
-    "",
-    `job = ${toPython(json)}`,
-    `post = Request("${url}", json.dumps(job).encode(),`,
-    '               {"Content-Type": "application/json"})',
-    'print(json.load(urlopen(post))["id"])',
-  ].join("\n");
+  curl.textContent = curl.textContent.replace(/(?<= -d ')[^]*(?='$)/, () => json.replaceAll("'", "'\\''"));
+  python.textContent = python.textContent.replace(/(?<=^job = )[^]*(?=\npost = )/m, () => toPython(json));
 }
 
 form.addEventListener("input", show);

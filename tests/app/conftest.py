@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import deconvnet as dn
+from app.access import Access
 from app.main import create_app
 from app.settings import Settings
 
@@ -82,7 +83,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def tiny_settings(tmp_path: Path, image_folder: Path, tiny_model: str) -> Callable[..., Settings]:
-    """Settings with the network "tiny" and the dataset "pictures"; keywords change them."""
+    """Settings with the network "tiny" and the dataset "pictures"; keywords change them.
+
+    Nobody asks for the token, unless a test does.
+    """
 
     def make(**changes: object) -> Settings:
         given = {
@@ -92,16 +96,24 @@ def tiny_settings(tmp_path: Path, image_folder: Path, tiny_model: str) -> Callab
             "backend": "inline",
             "device": "cpu",
             "port": 0,
+            "allowed_hosts": ["testserver"],
+            "auth": False,
         }
         return Settings.model_validate(given | changes)
 
     return make
 
 
+def bearing(settings: Settings, **headers: str) -> TestClient:
+    """A client of the application that shows the token."""
+    headers["Authorization"] = f"Bearer {Access(settings.data_dir).token}"
+    return TestClient(create_app(settings), headers=headers, raise_server_exceptions=False)
+
+
 @pytest.fixture
 def client(tiny_settings: Callable[..., Settings]) -> Iterator[TestClient]:
     """The application, computing inline."""
-    with TestClient(create_app(tiny_settings()), raise_server_exceptions=False) as client:
+    with bearing(tiny_settings(auth=True)) as client:
         yield client
 
 
@@ -119,7 +131,6 @@ def tiny_index(
 @pytest.fixture
 def pages(tiny_settings: Callable[..., Settings], tiny_index: Path) -> Iterator[TestClient]:
     """The application over that index, computing inline, asked as a browser asks."""
-    settings = tiny_settings(indexes={"pictures": tiny_index})
-    headers = {"Accept": "text/html,*/*;q=0.8"}
-    with TestClient(create_app(settings), headers=headers, raise_server_exceptions=False) as client:
+    settings = tiny_settings(indexes={"pictures": tiny_index}, auth=True)
+    with bearing(settings, Accept="text/html,*/*;q=0.8") as client:
         yield client

@@ -19,6 +19,7 @@ from deconvnet.methods import Explanation, Method, Params
 COMMANDS = [
     "demo",
     "serve",
+    "link",
     "index",
     "project",
     "figure",
@@ -115,6 +116,13 @@ def test_the_examples_give_options_that_there_are():
         (["train", "zfnet64", "{images}", "--out", "{out}", "--keep", "a"], "--keep is 'a'"),
         (["evaluate", "zfnet64", "{images}", "--weights", "none"], "does not know its classes"),
         (["serve", "--model", "mine"], "--model is 'mine', expected NAME=VALUE"),
+        (["serve", "--host", "0.0.0.0"], "Listening on 0.0.0.0 needs --allowed-host"),
+        (
+            ["serve", "--host", "0.0.0.0", "--allowed-host", "a.lab", "--no-auth"],
+            "Leave out --no-auth, or listen on 127.0.0.1",
+        ),
+        (["serve", "--allowed-host", "http://a.lab/"], "allowed_hosts.0: String should match"),
+        (["link", "--data-dir", "{out}"], "No server runs on data directory"),
         (["serve", "--index", "no"], "There is no index in 'no'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -15,17 +15,23 @@ from typing import Any
 import httpx2
 import pytest
 
+from app.access import Access
 from app.settings import Settings
 
 KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
 
 SERVE = """
 import sys
-from app.main import serve
+from app.errors import AppError
+from app.server import serve
 from app.settings import Settings
 if __name__ == "__main__":
     settings = Settings.model_validate_json(sys.argv[1])
-    sys.exit(serve(settings, announce=lambda url: print(url, flush=True)))
+    try:
+        serve(settings, lambda settings: print(settings.address, flush=True))
+    except AppError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 """
 
 
@@ -47,7 +53,10 @@ class Server:
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], 120)
         url = self.process.stdout.readline().strip() if ready else ""
-        self.client = httpx2.Client(base_url=url, timeout=30)
+        headers = {}
+        if settings.auth:
+            headers["Authorization"] = f"Bearer {Access(settings.data_dir).token}"
+        self.client = httpx2.Client(base_url=url, headers=headers, timeout=30)
         if not url:
             self.close()
             raise AssertionError("the server did not start; its output is above")

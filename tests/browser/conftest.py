@@ -20,6 +20,7 @@ from playwright.sync_api import (
 )
 
 import deconvnet as dn
+from app.access import Access
 from app.main import create_app
 from app.settings import Settings
 from tests.chromium import find
@@ -64,7 +65,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Iterator[str]:
+def site_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's data directory."""
+    return tmp_path_factory.mktemp("site-data")
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, site_data: Path, image_folder: Path
+) -> Iterator[str]:
     """The address of a running server; its workers are real processes."""
     root = tmp_path_factory.mktemp("site")
     model = root / "small.py"
@@ -73,7 +82,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Iterat
     dn.build_index(net, image_folder, root / "index", k=9, progress=False)
     settings = Settings.model_validate(
         {
-            "data_dir": root / "data",
+            "data_dir": site_data,
             "models": {"small": f"{model}:build"},
             "indexes": {"pictures": root / "index"},
             "datasets": {"pictures": image_folder},
@@ -119,18 +128,20 @@ def _check(response: Response, complaints: list[str]) -> None:
 
 
 @pytest.fixture
-def open_page(site: str, chromium: Browser) -> Iterator[Callable[..., Page]]:
-    """Open an address of the site in a window of its own.
+def open_page(site: str, site_data: Path, chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """Open an address of the site, signed in, in a window of its own.
 
     When the test ends, whatever the browser complained of, and every request to another host, fails
     it.
     """
+    access = Access(site_data)
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
     def make(address: str, *, width: int = 1440, height: int = 900, **options: Any) -> Page:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
+        context.add_cookies([{"name": access.cookie, "value": access.session(), "url": site}])
         context.set_default_timeout(60_000)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))

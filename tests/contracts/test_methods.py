@@ -54,8 +54,8 @@ def registered() -> Iterator[None]:
 @pytest.fixture
 def server(registered: None, tmp_path: Path) -> Iterator[TestClient]:
     """The application, made after the method was registered."""
-    settings = Settings.model_validate({"data_dir": tmp_path, "backend": "inline", "port": 0})
-    with TestClient(create_app(settings)) as client:
+    settings = Settings.model_validate({"data_dir": tmp_path, "backend": "inline", "auth": False})
+    with TestClient(create_app(settings), base_url="http://localhost") as client:
         yield client
 
 

@@ -1,0 +1,102 @@
+"""What a request must show before anything is done for it, each check a call that may refuse."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from fastapi import Request
+
+from app.access import Access
+from app.errors import Refusal
+from app.settings import Settings
+from app.urls import Urls
+
+Check = Callable[[Request], None]
+
+SAFE = ("GET", "HEAD", "OPTIONS")
+OPEN = ("/livez", "/readyz", Urls.LOGIN)
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
+
+
+class SignInError(Refusal):
+    """Nobody that is known (401)."""
+
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="deconvnet"'}
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, "sign_in", detail)
+
+
+def known_host(names: Collection[str]) -> Check:
+    """The server is asked by a name of its own: a foreign one may be rebound to its address."""
+    known = {name.lower() for name in names}
+
+    def check(request: Request) -> None:
+        host = _host_of(request.headers.get("host", ""))
+        if host not in known:
+            raise Refusal(
+                400,
+                "foreign_host",
+                f"Host '{host[:80]}' is not a name of this server. Use the address that it printed "
+                "at its start, or start it with --allowed-host.",
+            )
+
+    return check
+
+
+def _host_of(header: str) -> str:
+    """The name without its port."""
+    found = _HOST.fullmatch(header)
+    return found[1].strip("[]").lower() if found else header
+
+
+def own_site(request: Request) -> None:
+    """No other site's page made the browser change something here.
+
+    Sec-Fetch-Site decides where a browser tells it: under no-referrer the Origin of a form that
+    this site's own page posts is "null".
+    """
+    if request.method in SAFE:
+        return
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        foreign = site not in ("none", "same-origin")
+    else:
+        origin = request.headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign:
+        detail = "Requests that change something are taken from this site's own pages only."
+        raise Refusal(403, "cross_site", detail)
+
+
+def signed_in(access: Access) -> Check:
+    """Whoever asks shows the token or a session, but for what is open to all."""
+
+    def check(request: Request) -> None:
+        path = request.scope["path"]  # request.url is made with the Host header, which may lie
+        if path in OPEN or path.startswith(f"{Urls.STATIC}/"):
+            return
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and access.admits(token.strip()):
+            return
+        if access.knows(request.cookies.get(access.cookie, "")):
+            return
+        raise SignInError(
+            "Programs send 'Authorization: Bearer TOKEN', with the token from the file 'token' of "
+            "the server's data directory."
+            if path.startswith("/api/")
+            else "You are not signed in here. Open the link that the server printed at its start; "
+            "for a new one, run: deconvnet link --data-dir DIR. If you have just come by such a "
+            "link from another site, load this page again."
+        )
+
+    return check
+
+
+def make_checks(settings: Settings, access: Access) -> list[Check]:
+    """The checks of every request, in their order."""
+    checks = [known_host([*LOCAL, settings.host, *settings.allowed_hosts]), own_site]
+    return [*checks, signed_in(access)] if settings.auth else checks

@@ -1,0 +1,93 @@
+"""The server around the application: its socket, its signals, its end."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from app.errors import PortError
+from app.main import create_app
+from app.protocol import punctual
+from app.settings import Settings
+
+
+class _Server(uvicorn.Server):
+    """Says when it answers, and ends in order."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """To end in order is a success; a second Ctrl-C does not wait."""
+        del frame
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+
+def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then let running work finish for `settings.drain_s` seconds.
+
+    Args:
+        announce: is given the settings, with the port there is, once the server answers.
+
+    Raises:
+        PortError: the port is taken.
+        AppError: another server has the data directory, or it cannot be used.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
+    with _listen(settings) as listening:
+        settings = settings.model_copy(update={"port": listening.getsockname()[1]})
+        asyncio.run(_serve(settings, listening, announce))
+
+
+def _leave(number: int, frame: object) -> None:
+    """Before the server answers there is nothing to finish."""
+    del number, frame
+    raise SystemExit(0)
+
+
+async def _serve(
+    settings: Settings, listening: socket.socket, announce: Callable[[Settings], None]
+) -> None:
+    application = create_app(settings)
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=5,
+        http=punctual(settings.receive_s, settings.connections),
+        ws="none",
+    )
+    server = _Server(config, lambda: announce(settings))
+    # The lifespan is entered here, not by uvicorn, so that what it refuses is one message.
+    async with application.router.lifespan_context(application):
+        await server.serve(sockets=[listening])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise PortError(
+            f"Port {settings.port} of {settings.host} cannot be had: {error.strerror}. Give "
+            "another --port."
+        ) from error
+    return listening

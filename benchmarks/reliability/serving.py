@@ -1,0 +1,87 @@
+"""A server in a process of its own, as `deconvnet serve` starts it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "from app.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server.
+
+    Attributes:
+        link: signs a browser in, once.
+        log: what it has said on stderr so far.
+    """
+
+    process: subprocess.Popen[str]
+    link: str
+    token: str
+    log: list[str]
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        return urlsplit(self.link).port or 0
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that lets in."""
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+def start(
+    data_dir: Path, *arguments: str, code: str = COMMAND, settings: dict[str, object] | None = None
+) -> Served:
+    """Start a server on any free port and wait until it answers.
+
+    Args:
+        code: what runs the command; it may prepare the process first.
+        settings: besides the arguments, as in the environment.
+    """
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    for name, value in (settings or {}).items():
+        environment[f"DECONVNET_{name.upper()}"] = (
+            value if isinstance(value, str) else json.dumps(value)
+        )
+    command = ["serve", "--data-dir", str(data_dir), "--port", "0", *arguments]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    log: list[str] = []
+    threading.Thread(target=log.extend, args=(process.stderr,), daemon=True).start()
+    link = process.stdout.readline().split(" ")[0]
+    if not link:
+        process.wait()
+        sys.exit(f"The server did not start:\n{''.join(log)}")
+    return Served(process, link, (data_dir / "token").read_text().strip(), log)
+
+
+@contextlib.contextmanager
+def server(
+    data_dir: Path, *arguments: str, code: str = COMMAND, settings: dict[str, object] | None = None
+) -> Iterator[Served]:
+    """`start`, and its end."""
+    served = start(data_dir, *arguments, code=code, settings=settings)
+    try:
+        yield served
+    finally:
+        served.process.kill()
+        served.process.wait()
