@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
 import deconvnet
@@ -19,10 +20,12 @@ from app.api.middleware import Guard
 from app.artifacts import ArtifactStore
 from app.compute.scheduler import Compute
 from app.datasets import Datasets
+from app.db import totals
 from app.db.engine import Database
 from app.imaging.decoder import Decoder
 from app.jobs.coordinator import Coordinator
 from app.lock import sole_owner
+from app.metrics import Look, Metrics
 from app.services.index import IndexCatalog
 from app.settings import Settings
 from app.state import AppState
@@ -58,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         most=settings.request_bytes,
         patience_s=settings.receive_s,
         rate=settings.receive_rate,
+        metrics=state.metrics,
         checks=checks,
         answer=answer,
     )
@@ -70,14 +74,34 @@ def create_app(settings: Settings) -> FastAPI:
 def make_state(settings: Settings) -> AppState:
     """The application's parts, none of them started."""
     artifacts = ArtifactStore(settings.data_dir / "artifacts", settings.artifact_bytes)
-    compute = Compute(settings, artifacts)
+    metrics = Metrics()
+    compute = Compute(settings, artifacts, metrics)
     db = Database(settings.data_dir / "deconvnet.sqlite")
     datasets = Datasets(settings.datasets)
     jobs = Coordinator(db, compute, artifacts, datasets, ITEMS_PER_WORKER * settings.workers)
     indexes = IndexCatalog(settings.indexes, settings.models)
     access = Access(settings.data_dir)
     decoder = Decoder()
-    return AppState(settings, access, artifacts, compute, decoder, db, jobs, datasets, indexes)
+    _watch(metrics, compute, db)
+    return AppState(
+        settings, access, metrics, artifacts, compute, decoder, db, jobs, datasets, indexes
+    )
+
+
+def _watch(metrics: Metrics, compute: Compute, db: Database) -> None:
+    """Let the metrics look up what others keep."""
+
+    def stored(count: Callable[[Session], dict[str, float]]) -> Look:
+        def look() -> dict[str, float]:
+            with db.read() as session:
+                return count(session)
+
+        return look
+
+    metrics.watch("deconvnet_units", "Units, waiting or running", "place", compute.depth)
+    by_state = {"jobs": totals.jobs_by_state, "items": totals.items_by_state}
+    for name, count in by_state.items():
+        metrics.watch(f"deconvnet_{name}", f"{name.title()} by state", "state", stored(count))
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from types import FrameType
 
 import uvicorn
 
+from app import logs
 from app.errors import PortError
 from app.main import create_app
 from app.protocol import punctual
@@ -42,6 +43,7 @@ def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
         PortError: the port is taken.
         AppError: another server has the data directory, or it cannot be used.
     """
+    logs.configure()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     with _listen(settings) as listening:
@@ -62,7 +64,7 @@ async def _serve(
     config = uvicorn.Config(
         application,
         lifespan="off",
-        log_level="warning",
+        log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,

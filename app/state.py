@@ -10,6 +10,7 @@ from app.datasets import Datasets
 from app.db.engine import Database
 from app.imaging.decoder import Decoder
 from app.jobs.coordinator import Coordinator
+from app.metrics import Metrics
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class AppState:
 
     settings: Settings
     access: Access
+    metrics: Metrics
     artifacts: ArtifactStore
     compute: Compute
     decoder: Decoder

@@ -1,13 +1,19 @@
 """What a request must show before anything is done for it, each check a call that may refuse."""
 
+import math
 import re
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 
 from app.access import Access
+from app.api.links import API
 from app.errors import Refusal
 from app.settings import Settings
 from app.urls import Urls
@@ -96,7 +102,34 @@ def signed_in(access: Access) -> Check:
     return check
 
 
+def within_rates(submissions: int, uploads: int) -> Check:
+    """No more of them than that in any minute."""
+    limiter = MovingWindowRateLimiter(MemoryStorage())
+    rates = {
+        ("POST", API.collection("jobs")): (RateLimitItemPerMinute(submissions), "submissions"),
+        ("POST", Urls.JOBS): (RateLimitItemPerMinute(submissions), "submissions"),
+        ("POST", API.collection("images")): (RateLimitItemPerMinute(uploads), "uploads"),
+        ("POST", Urls.OCCLUSION): (RateLimitItemPerMinute(uploads), "uploads"),
+    }
+
+    def check(request: Request) -> None:
+        rate, what = rates.get((request.method, request.scope["path"]), (None, ""))
+        if rate is None or limiter.hit(rate, what):
+            return
+        free = limiter.get_window_stats(rate, what).reset_time - time.time()
+        raise Refusal(
+            429,
+            "too_many",
+            f"Over {rate.amount} {what} within a minute. Try again later.",
+            retry_after=max(1, math.ceil(free)),
+        )
+
+    return check
+
+
 def make_checks(settings: Settings, access: Access) -> list[Check]:
     """The checks of every request, in their order."""
-    checks = [known_host([*LOCAL, settings.host, *settings.allowed_hosts]), own_site]
-    return [*checks, signed_in(access)] if settings.auth else checks
+    names = [*LOCAL, settings.host, *settings.allowed_hosts]
+    asked = [signed_in(access)] if settings.auth else []
+    rates = within_rates(settings.submissions, settings.uploads)
+    return [known_host(names), own_site, *asked, rates]

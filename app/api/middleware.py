@@ -13,11 +13,18 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from app.api.checks import Check
 from app.api.errors import Answer
+from app.api.links import API
+from app.metrics import Metrics
+from app.urls import Urls
 
 log = logging.getLogger("app.access")
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OFTEN = ("/livez", "/readyz", "/metrics", Urls.STATIC)  # said at level debug alone
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -36,6 +43,7 @@ class Guard:
         most: bytes that a request's body may have.
         patience_s: how long to wait for a body in all, besides a second for every `rate` bytes.
         rate: bytes a second that its sender must reach.
+        metrics: is told how long each answer took.
         checks: each may refuse a request before its body is read.
         answer: makes the response to an exception.
     """
@@ -47,6 +55,7 @@ class Guard:
         most: int,
         patience_s: float,
         rate: int,
+        metrics: Metrics,
         checks: Sequence[Check],
         answer: Answer,
     ) -> None:
@@ -54,6 +63,7 @@ class Guard:
         self.most = most
         self.patience_s = patience_s
         self.rate = rate
+        self.metrics = metrics
         self.checks = checks
         self.answer = answer
 
@@ -63,35 +73,54 @@ class Guard:
             return
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        with bound_contextvars(request_id=request_id):
+            await self._answer(scope, receive, send, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         started = time.perf_counter()
-        begun = False
+        status, location = 0, ""
         head = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if head else scope
 
         async def sending(message: Message) -> None:
-            nonlocal begun
+            nonlocal status, location
             if message["type"] == "http.response.start":
-                begun = True
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 headers["X-Request-Id"] = request_id
-                spent = (time.perf_counter() - started) * 1000
-                log.info(
-                    "%s %s %d %.1f ms", scope["method"], scope["path"], message["status"], spent
-                )
+                location = headers.get("location", "")
             elif head:
                 message = {**message, "body": b""}
             await send(message)
 
         try:
             self._check(Request(scope))
-            asked = {**scope, "method": "GET"} if head else scope
             await self.app(asked, self._counting(receive), sending)
         except Exception as error:
-            if begun:
+            if status:
                 raise
             response = await self.answer(Request(scope), error)
             await response(scope, receive, sending)
+        finally:
+            self._note(asked, scope["method"], status, location, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, method: str, status: int, location: str, spent: float) -> None:
+        """Count the request and log it: its path, never its query, which may hold a code."""
+        route = _route(scope)
+        self.metrics.requests.labels(
+            method if method in METHODS else "other", route, str(status)
+        ).observe(spent)
+        told = {
+            "method": method,
+            "path": scope["path"],
+            "status": status,
+            "ms": round(spent * 1000, 1),
+        }
+        job = scope.get("path_params", {}).get("job") or _made(location)
+        level = logging.DEBUG if route in OFTEN and status < 400 else logging.INFO
+        log.log(level, "request", extra=told | ({"job": job} if job else {}))
 
     def _check(self, request: Request) -> None:
         for check in self.checks:
@@ -133,3 +162,21 @@ class Guard:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"The body is over {self.most} bytes.")
+
+
+def _route(scope: Scope) -> str:
+    """The address's pattern, so that there are few: a router's own routes know no prefix."""
+    path: str = scope["path"]
+    if path.startswith(f"{Urls.STATIC}/"):
+        return Urls.STATIC
+    found: str | None = getattr(scope.get("route"), "path", None)
+    if found is None:
+        return "none"
+    prefix = API.ROOT if path.startswith(API.ROOT) else ""
+    return found if found.startswith(prefix) else prefix + found
+
+
+def _made(location: str) -> str:
+    """The job that a submission made, by where it is."""
+    _, found, job = location.partition("/jobs/")
+    return job if found else ""

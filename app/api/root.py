@@ -1,12 +1,13 @@
 """The interface's front door and the two questions that watchdogs ask."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from sqlalchemy import text
 
 import deconvnet
 from app.api.deps import State
 from app.api.links import API
 from app.api.models import Root
+from app.metrics import MEDIA_TYPE
 
 health = APIRouter(tags=["health"])
 router = APIRouter()
@@ -28,6 +29,12 @@ def readyz(state: State) -> dict[str, str]:
     return {"status": "ok"}
 
 
+@health.get("/metrics", response_class=Response)
+def metrics(state: State) -> Response:
+    """Counters in Prometheus' format."""
+    return Response(state.metrics.text(), media_type=MEDIA_TYPE)
+
+
 @router.get("")
 def root(state: State) -> Root:
     """The limits in force, the version, and where things are."""
@@ -42,6 +49,8 @@ def root(state: State) -> Root:
             "request_bytes": settings.request_bytes,
             "job_inputs": settings.job_inputs,
             "queued_jobs": settings.queued_jobs,
+            "submissions_per_minute": settings.submissions,
+            "uploads_per_minute": settings.uploads,
             "artifact_bytes": settings.artifact_bytes,
             "unit_timeout_s": settings.unit_timeout_s,
         },

@@ -17,6 +17,7 @@ from app.compute.process import ProcessBackend
 from app.compute.sources import fingerprint, model_source
 from app.compute.units import UnitError, UnitResult, UnitSpec
 from app.errors import AppError
+from app.metrics import Metrics
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,10 +65,12 @@ class Compute:
     Args:
         settings: which models there are, and the deadline of a unit.
         artifacts: where pictures and arrays go.
+        metrics: is told of units' times and workers' deaths.
     """
 
-    def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
+    def __init__(self, settings: Settings, artifacts: ArtifactStore, metrics: Metrics) -> None:
         self.settings = settings
+        self._metrics = metrics
         self.cache = ResultCache(settings.data_dir / "results", artifacts)
         self.backend = make_backend(settings, artifacts)
         self._numbers = itertools.count(1)
@@ -96,6 +99,14 @@ class Compute:
             self.kill(ticket)
         self._thread.join(10)
         self.backend.close()
+
+    def depth(self) -> dict[str, float]:
+        """How many units wait for a worker, by priority, and how many run."""
+        with self._lock:
+            waiting = [task.priority for task in self._queue]
+            running = len(self._running)
+        depth = {one.name.lower(): float(waiting.count(one)) for one in Priority}
+        return {**depth, "running": float(running)}
 
     def key(self, spec: UnitSpec) -> str:
         """The content key; raises Refusal for an unknown model."""
@@ -196,6 +207,11 @@ class Compute:
     def _finish(self, outcome: Outcome) -> None:
         task = self._running[outcome.ticket]
         value = outcome.value
+        if isinstance(value, Lost):
+            self._metrics.workers_lost.inc()
+        elif isinstance(value, UnitResult):
+            method = task.spec.method or task.spec.kind
+            self._metrics.units.labels(method, task.spec.model).observe(value.elapsed_s)
         if isinstance(value, Lost) and self._again(task, value):
             return
         if isinstance(value, UnitResult):
