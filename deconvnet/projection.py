@@ -11,25 +11,22 @@ many activations of one layer at a time, each with its own offset. Where branche
 beyond the border of a map there is nothing, so what lands there is dropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deconvnet.address import Unit
-from deconvnet.crops import Crops, add, blank, cut, drop_outside, origins
+from deconvnet.crops import cut, images, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, check_input, record
+from deconvnet.frames import Frame, Group, grouped, multiply_adds
 from deconvnet.graph import INPUT
-from deconvnet.local import multiply_adds, record_local
-from deconvnet.memory import budget, chunks
+from deconvnet.local import record_local
 from deconvnet.network import Network
-from deconvnet.ops.base import Op, Rule, Way
-from deconvnet.receptive import Plan, field, map_size, plan
-from deconvnet.region import Region
-
-_LIMIT = 64  # activations at a time; more gain nothing
+from deconvnet.ops.base import Rule, Way
+from deconvnet.receptive import field, map_size
 
 
 @dataclass(frozen=True)
@@ -57,83 +54,55 @@ def _is_map(values: Tensor) -> bool:
 
 
 class _Descent:
-    """One walk down for n activations of a layer of a recorded batch."""
+    """One walk down for a group of activations.
+
+    Args:
+        kept: what each node kept, by image; where `rows` is None, on each activation's frame.
+        rows: the activations' images, [n].
+    """
 
     def __init__(
-        self, net: Network, kept: dict[int, Tensor], way: Way, patches: Plan, rows: Sequence[int],
-        ys: Sequence[int], xs: Sequence[int], *, local: bool = False,
+        self, net: Network, kept: dict[int, Tensor], way: Way, group: Group,
+        rows: Sequence[int] | None,
     ) -> None:  # fmt: skip
-        self.net, self.kept, self.way, self.local = net, kept, way, local
-        self.patches, self.rows, self.ys, self.xs = patches, rows, ys, xs
-        self.crops: dict[int, Crops] = {}
+        self.net, self.kept, self.way = net, kept, way
+        self.group, self.rows = group, rows
+        self.values: dict[int, Tensor] = {}
 
-    def _empty(self, place: int, like: Tensor) -> Crops:
-        patch = self.patches[place]
-        tops, lefts = origins(patch, self.ys, self.xs)
-        zeros = blank(like, len(self.rows), (patch.y.size, patch.x.size))
-        return Crops(zeros, tops, lefts)
-
-    def walk(self, place: int, seed: Tensor) -> Crops:
-        """From a seed [n, c, 1, 1] (or [n, features]) at `place` down to the input."""
-        self._receive(place, seed, self.ys, self.xs)
+    @torch.no_grad()
+    def walk(self, place: int, seed: Tensor) -> Tensor:
+        """From a seed [n, c, 1, 1] (or [n, features]) at `place` down to the input's frame."""
+        self._receive(place, seed, self.group.seed)
         for above in range(place, INPUT, -1):
-            if above in self.crops:
+            if above in self.values:
                 self._descend(above)
-        if INPUT not in self.crops:
-            raise ProjectionError("The layer does not depend on the input.")
-        return self.crops[INPUT]
+        return self.values[INPUT]
 
     def _descend(self, above: int) -> None:
-        node, crops = self.net.nodes[above], self.crops.pop(above)
+        node, values = self.net.nodes[above], self.values.pop(above)
         op = node.op
         assert op is not None
         saved = self.kept.get(above)
-        if saved is not None and not self.local:
-            saved = self._own(saved, crops, op)
-        parts = op.descend(crops.values, saved, self.way)
+        if saved is not None and self.rows is not None:
+            saved = self._own(above, saved)
+        parts = op.descend(values, saved, self.way)
+        at = None if op.window is None else self.group.frames[above].pull(op.window)
         for below, part in zip(node.inputs, parts, strict=True):
-            if op.window is None or not _is_map(part):
-                tops = lefts = (0,) * len(self.rows)
-            else:
-                moved = [
-                    op.window.pull(Region(top, left, top + 1, left + 1))
-                    for top, left in zip(crops.tops, crops.lefts, strict=True)
-                ]
-                tops, lefts = tuple(r.y0 for r in moved), tuple(r.x0 for r in moved)
-            self._receive(below, part, tops, lefts)
+            self._receive(below, part, at)
 
-    def _own(self, saved: Tensor, crops: Crops, op: Op) -> Tensor:
+    def _own(self, above: int, saved: Tensor) -> Tensor:
         """Of what a node kept of the batch, each activation's part."""
-        if _is_map(crops.values):
-            return cut(saved, self.rows, crops, op.gated_border)
+        assert self.rows is not None
+        if _is_map(saved):
+            return cut(saved, self.rows, self.group.frames[above])
         return saved[list(self.rows)] if len(saved) > 1 else saved
 
-    def _receive(self, below: int, part: Tensor, tops: Sequence[int], lefts: Sequence[int]) -> None:
-        """Add what comes down to a node, on the part of its map that the plan gives it."""
-        target = self.crops.get(below)
-        if not _is_map(part):
-            values = part if target is None else target.values + part
-            self.crops[below] = Crops(values, tuple(tops), tuple(lefts))
-            return
-        if target is None:
-            target = self._empty(below, part)
-            same = target.tops == tuple(tops) and target.lefts == tuple(lefts)
-            if same and target.values.shape == part.shape:
-                target = Crops(part, target.tops, target.lefts)
-            else:
-                add(target, part, tops, lefts)
-            self.crops[below] = target
-        else:
-            add(target, part, tops, lefts)
-        drop_outside(self.crops[below], map_size(self.net.nodes[below].shape))
-
-
-def _plan(net: Network, place: int) -> Plan:
-    key = ("plan", place)
-    if key not in net.cache:
-        net.cache[key] = plan(net.nodes, place, limit=True)
-    found: Plan = net.cache[key]
-    return found
+    def _receive(self, below: int, part: Tensor, at: Frame | None) -> None:
+        """Add what comes down to a node, where it lies in the node's frame."""
+        if at is not None and _is_map(part):
+            part = moved(part, at, self.group.frames[below], 0)
+        held = self.values.get(below)
+        self.values[below] = part if held is None else held.add_(part)
 
 
 def _seed(net: Network, place: int, channels: Tensor, values: Tensor) -> Tensor:
@@ -146,7 +115,7 @@ def _seed(net: Network, place: int, channels: Tensor, values: Tensor) -> Tensor:
 def descend_crops(
     net: Network, recorded: Record, layer: str, rows: Tensor, channels: Tensor, ys: Tensor,
     xs: Tensor, values: Tensor | None = None,
-) -> tuple[Tensor, list[tuple[int, int]]]:  # fmt: skip
+) -> Iterator[tuple[Group, Tensor]]:  # fmt: skip
     """n activations of a recorded batch, down to what they see of the image.
 
     Args:
@@ -154,19 +123,21 @@ def descend_crops(
         values: what each is seeded with, [n]; None: its own height.
 
     Returns:
-        (pixels [n, c, h, w], the first (y, x) of each crop, which may lie beyond the image).
+        In groups: which of the activations they are, and their pixels, [m, c, h, w], which lie at
+        the group's frame of the input.
     """
     place = net.find(layer)
     maps = recorded.activations[layer]
     if values is None:
         values = maps[rows, channels, ys, xs] if _is_map(maps) else maps[rows, channels]
     _check_finite(layer, values)
-    descent = _Descent(
-        net, recorded.kept, recorded.way, _plan(net, place), rows.tolist(), ys.tolist(), xs.tolist()
-    )
-    with torch.no_grad():
-        crops = descent.walk(place, _seed(net, place, channels, values))
-    return crops.values, list(zip(crops.tops, crops.lefts, strict=True))
+    if not _is_map(maps):
+        ys = xs = torch.zeros_like(rows)
+    own = rows.tolist()
+    for group in grouped(net, place, ys.tolist(), xs.tolist()):
+        which = group.which
+        descent = _Descent(net, recorded.kept, recorded.way, group, [own[i] for i in which])
+        yield group, descent.walk(place, _seed(net, place, channels[which], values[which]))
 
 
 def descend(
@@ -174,16 +145,19 @@ def descend(
     xs: Tensor, values: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """As `descend_crops`, on the whole image: [n, c, H, W], zero outside each receptive field."""
-    crops, starts = descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
-    return _canvas(net, Crops(crops, *zip(*starts, strict=True)))
+    return _canvas(
+        net, len(rows), descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
+    )
 
 
-def _canvas(net: Network, crops: Crops) -> Tensor:
-    """Patches of pixels on images of their own, zero elsewhere."""
-    n = len(crops.tops)
-    whole = Crops(crops.values.new_zeros(n, *net.input_size), (0,) * n, (0,) * n)
-    add(whole, crops.values, crops.tops, crops.lefts)
-    return whole.values
+def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
+    """What n activations saw, each on an image of its own, zero elsewhere."""
+    whole: Tensor | None = None
+    for group, parts in groups:
+        whole = images(parts, n, net.input_size) if whole is None else whole
+        paste(whole, group.which, parts, group.frames[INPUT])
+    assert whole is not None
+    return whole
 
 
 def _check_finite(layer: str, values: Tensor) -> None:
@@ -257,47 +231,37 @@ def project(
         return []
     way = Way(rule, lrn)  # type: ignore[arg-type]  # Way checks both
     layers = list(dict.fromkeys(u.layer for u in units))
-    groups = {layer: [i for i, u in enumerate(units) if u.layer == layer] for layer in layers}
-    near = {
-        layer
-        for layer in layers
-        if _local_pays(net, layer, [units[i] for i in groups[layer]], len(x))
-    }
-    far = [layer for layer in layers if layer not in near]
+    sorted_ = {layer: [i for i, u in enumerate(units) if u.layer == layer] for layer in layers}
+    far = [
+        layer for layer in layers
+        if not _local_pays(net, layer, [units[i] for i in sorted_[layer]], len(x))
+    ]  # fmt: skip
     recorded = record(net, x, far, rule, lrn) if far else None
     found: dict[int, Projection] = {}
-    for layer, mine in groups.items():
-        place, rows = net.find(layer), [0 if len(x) == 1 else i for i in mine]
-        for part in chunks(list(zip(mine, rows, strict=True)), _together(net, place)):
-            wanted = [units[i] for i, _ in part]
-            if layer in near:
-                done = _project_locally(net, x, layer, wanted, [row for _, row in part], way)
-            else:
-                assert recorded is not None
-                done = _project_recorded(net, recorded, layer, wanted, [row for _, row in part])
-            found.update(zip([i for i, _ in part], done, strict=True))
+    for layer, mine in sorted_.items():
+        wanted, rows = [units[i] for i in mine], [0 if len(x) == 1 else i for i in mine]
+        if layer in far:
+            assert recorded is not None
+            done = _project_recorded(net, recorded, layer, wanted, rows)
+        else:
+            done = _project_locally(net, x, layer, wanted, rows, way)
+        found.update(zip(mine, done, strict=True))
     ordered = [found[i] for i in range(len(units))]
     return ordered[0] if single else ordered
 
 
 def _local_pays(net: Network, layer: str, units: Sequence[Unit], images: int) -> bool:
     """Whether to go up in crops too: the units' places are given, and it is less work."""
-    op = net.nodes[net.find(layer)].op
-    if any(unit.y is None for unit in units) or op is None or op.window is None:
+    place = net.find(layer)
+    op = net.nodes[place].op
+    if op is None or op.window is None:
         return False
-    here, full = multiply_adds(net, _plan(net, net.find(layer)))
-    return len(units) * here < min(images, len(units)) * full
-
-
-def _together(net: Network, place: int) -> int:
-    """Activations of a node to take down at a time, by the memory of their largest patches."""
-    sizes = sorted(
-        (p.y.size * p.x.size * net.nodes[i].shape[0] for i, p in _plan(net, place).items()),
-        reverse=True,
-    )
-    canvas = 2 * torch.Size(net.input_size).numel()
-    each = (sum(sizes[:4]) + canvas) * torch.empty((), dtype=net.dtype).element_size()
-    return max(1, min(_LIMIT, budget(net.device) // each))
+    given = [(unit.y, unit.x) for unit in units if unit.y is not None and unit.x is not None]
+    if len(given) < len(units):
+        return False
+    groups = grouped(net, place, *zip(*given, strict=True))
+    work = [(len(group.which), *multiply_adds(net.nodes, group.frames)) for group in groups]
+    return sum(n * here for n, here, _ in work) < min(images, len(units)) * work[0][2]
 
 
 def _present(
@@ -326,19 +290,25 @@ def _project_recorded(
 
 
 def _project_locally(
-    net: Network, images: Tensor, layer: str, units: Sequence[Unit], rows: Sequence[int], way: Way
+    net: Network, x: Tensor, layer: str, units: Sequence[Unit], rows: Sequence[int], way: Way
 ) -> list[Projection]:
     place = net.find(layer)
     for unit in units:
         _check_exists(net, unit)
     places = [(unit.y or 0, unit.x or 0) for unit in units]
-    ys, xs = [y for y, _ in places], [x for _, x in places]
-    patches = _plan(net, place)
-    local = record_local(net, images, place, patches, way, rows, ys, xs)
-    channels = torch.tensor([unit.channel for unit in units], device=images.device)
-    values = local.top.flatten(1).gather(1, channels[:, None])[:, 0]
-    _check_finite(layer, values)
-    descent = _Descent(net, local.kept, way, patches, rows, ys, xs, local=True)
-    with torch.no_grad():
-        crops = descent.walk(place, _seed(net, place, channels, values))
-    return _present(net, layer, units, places, values, _canvas(net, crops), way.rule)
+    channels = torch.tensor([unit.channel for unit in units], device=x.device)
+    values = x.new_empty(len(units))
+
+    def each() -> Iterator[tuple[Group, Tensor]]:
+        for group in grouped(net, place, *zip(*places, strict=True)):
+            own = [rows[i] for i in group.which]
+            local = record_local(net, x, place, group.frames, way, own)
+            mine = channels[group.which]
+            heights = local.top.flatten(1).gather(1, mine[:, None])[:, 0]
+            _check_finite(layer, heights)
+            values[group.which] = heights
+            descent = _Descent(net, local.kept, way, group, None)
+            yield group, descent.walk(place, _seed(net, place, mine, heights))
+
+    pixels = _canvas(net, len(units), each())
+    return _present(net, layer, units, places, values, pixels, way.rule)

@@ -21,13 +21,8 @@ def map_size(shape: tuple[int, ...]) -> tuple[int, int]:
     return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
 
 
-def plan(nodes: Sequence[Node], place: int, *, limit: bool = False) -> Plan:
-    """For every node at or below `place`, the patch of its map that one position sees.
-
-    Args:
-        limit: a patch at least as long as its map becomes the whole map, which moves with nothing:
-            cheaper to compute with, but not the theoretical field.
-    """
+def plan(nodes: Sequence[Node], place: int) -> Plan:
+    """For every node at or below `place`, the patch of its map that one position sees."""
     patches = {place: Patch(Span(1, 0, 1), Span(1, 0, 1))}
     for above in range(place, INPUT, -1):
         if above not in patches:
@@ -41,7 +36,7 @@ def plan(nodes: Sequence[Node], place: int, *, limit: bool = False) -> Plan:
             seen = patches[above].pull(op.window) if op.window else whole_patch(size)
             if below in patches:
                 seen = patches[below].hull(seen, size)
-            patches[below] = seen.limit(size, only_fixed=not limit)
+            patches[below] = seen.limit(size)
     return patches
 
 

@@ -137,16 +137,12 @@ class Span:
         end = max(self.start + self.size, other.start + other.size)
         return Span(self.jump, start, end - start)
 
-    def limit(self, length: int, *, only_fixed: bool = False) -> "Span":
-        """A fixed span clipped to a map of `length`; one that fills the map becomes the whole map.
-
-        Args:
-            only_fixed: leave a span that moves as it is, however long.
-        """
-        if self.jump == 0:
-            start, end = max(self.start, 0), min(self.start + self.size, length)
-            return Span(0, start, end - start) if end > start else whole(length)
-        return whole(length) if self.size >= length and not only_fixed else self
+    def limit(self, length: int) -> "Span":
+        """A fixed span clipped to a map of `length`; one that moves stays as it is."""
+        if self.jump:
+            return self
+        start, end = max(self.start, 0), min(self.start + self.size, length)
+        return Span(0, start, end - start) if end > start else whole(length)
 
 
 def whole(length: int) -> Span:
@@ -182,12 +178,9 @@ class Patch:
         """A patch that holds both, on a map of the given shape."""
         return Patch(self.y.hull(other.y, shape[0]), self.x.hull(other.x, shape[1]))
 
-    def limit(self, shape: tuple[int, int], *, only_fixed: bool = False) -> "Patch":
+    def limit(self, shape: tuple[int, int]) -> "Patch":
         """The patch on a map of the given shape; see `Span.limit`."""
-        return Patch(
-            self.y.limit(shape[0], only_fixed=only_fixed),
-            self.x.limit(shape[1], only_fixed=only_fixed),
-        )
+        return Patch(self.y.limit(shape[0]), self.x.limit(shape[1]))
 
 
 def whole_patch(shape: tuple[int, int]) -> Patch:

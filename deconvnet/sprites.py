@@ -27,6 +27,7 @@ from deconvnet import forward, render
 from deconvnet import index_store as store
 from deconvnet.decoding import Decoder, Loaded, stack
 from deconvnet.errors import DatasetError
+from deconvnet.graph import INPUT
 from deconvnet.index import COLUMNS
 from deconvnet.network import Network
 from deconvnet.progress import OnProgress, Reporter
@@ -248,17 +249,25 @@ class Artist:
 
     def _descend(
         self, share: Share, recorded: forward.Record, hits: Mapping[str, NDArray[Any]]
-    ) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
+    ) -> tuple[list[NDArray[np.float32]], list[tuple[int, int]]]:
+        """Each hit's projection, and the first (y, x) of it in the image."""
         device = self.net.device
         rows, channels, ys, xs = (
             torch.from_numpy(hits[name].astype(np.int64)).to(device)
             for name in ("row", "channel", "y", "x")
         )
         seeds = torch.from_numpy(hits["value"]).to(device, self.net.dtype)
-        crops, starts = descend_crops(
+        found: dict[int, tuple[NDArray[np.float32], tuple[int, int]]] = {}
+        for group, crops in descend_crops(
             self.net, recorded, share.layer, rows, channels, ys, xs, values=seeds
-        )
-        return crops.float().cpu().numpy(), starts
+        ):
+            frame = group.frames[INPUT]
+            starts = zip(frame.tops, frame.lefts, strict=True)
+            found.update(
+                zip(group.which, zip(crops.float().cpu().numpy(), starts, strict=True), strict=True)
+            )
+        pixels, origins = zip(*(found[i] for i in range(len(found))), strict=True)
+        return list(pixels), list(origins)
 
     def _keep(self, block: Sequence[tuple[int, Loaded]], threads: ThreadPoolExecutor) -> None:
         """Write the pictures of winners that are not there yet."""

@@ -9,13 +9,7 @@ from torch import Tensor
 
 from deconvnet.region import Window
 
-NOWHERE = 255  # the switch of a pooled value that does not exist: beyond the border
-_BYTE_WINDOW = 255  # cells that a byte can tell apart, NOWHERE excluded
-
-
-def nowhere(window: Window) -> int:
-    """NOWHERE for a window whose switches are bytes; -1 for a larger one."""
-    return NOWHERE if window.kernel[0] * window.kernel[1] <= _BYTE_WINDOW else -1
+_BYTE_WINDOW = 256  # cells that a byte can tell apart
 
 
 def inflate(g: Tensor, window: Window) -> Tensor:
@@ -46,7 +40,7 @@ def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
         width: columns of the input plane.
 
     Returns:
-        uint8 [n, c, h, w] (int16 for windows of more than 255 cells).
+        uint8 [n, c, h, w] (int16 for windows of more than 256 cells).
     """
     (_, kw), (sh, sw) = window.kernel, window.stride
     (ph, pw), (dh, dw) = window.padding, window.dilation
@@ -59,7 +53,7 @@ def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
         row //= dh
     if dw > 1:
         column //= dw
-    small = nowhere(window) == NOWHERE
+    small = window.kernel[0] * window.kernel[1] <= _BYTE_WINDOW
     return row.mul_(kw).add_(column).to(torch.uint8 if small else torch.int16)
 
 
@@ -86,13 +80,11 @@ def _scatter(out: Tensor, g: Tensor, switches: Tensor, window: Window) -> Tensor
     """`unpool` in one pass: source by source, each image in one thread, so in a fixed order."""
     (_, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
     (n, c, h, w), width = g.shape, out.shape[3]
-    cell = torch.arange(max(NOWHERE + 1, window.kernel[0] * kw))
+    cell = torch.arange(window.kernel[0] * kw)
     offset = (cell // kw * (dh * width) + cell % kw * dw) * c
     corner = (torch.arange(h) * (sh * width)).view(h, 1) + torch.arange(w) * sw
     first = corner[..., None] * c + torch.arange(c)  # [h, w, c]: convolutions run in this layout
-    by_place = switches.permute(0, 2, 3, 1)
-    exists = by_place != nowhere(window)
-    at = (offset[by_place.long() * exists] + first).expand(n, h, w, c)
+    at = (offset[switches.permute(0, 2, 3, 1).long()] + first).expand(n, h, w, c)
     flat = out.permute(0, 2, 3, 1).view(n, -1)
-    flat.scatter_add_(1, at.reshape(n, -1), (g.permute(0, 2, 3, 1) * exists).reshape(n, -1))
+    flat.scatter_add_(1, at.reshape(n, -1), g.permute(0, 2, 3, 1).reshape(n, -1))
     return out

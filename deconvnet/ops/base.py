@@ -96,11 +96,6 @@ class Op(ABC):
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         """Patches down: one for each input, each of the size that the window pulls."""
 
-    @property
-    def gated_border(self) -> Any:
-        """What `kept` is beyond the border of the map."""
-        return 0
-
 
 Builder = Callable[..., tuple[Op, list[Any]]]
 

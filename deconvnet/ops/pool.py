@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, pair, register
 from deconvnet.region import Window
-from deconvnet.switches import inflate, nowhere, taps, to_switches, unpool
+from deconvnet.switches import inflate, taps, to_switches, unpool
 
 
 class MaxPool(Op):
@@ -53,10 +53,6 @@ class MaxPool(Op):
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         assert kept is not None
         return [unpool(g, kept, self.window)]
-
-    @property
-    def gated_border(self) -> Any:
-        return nowhere(self.window)
 
 
 class AveragePool(Op):

@@ -74,6 +74,11 @@ class Pad(Op):
     def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
         return xs[0]
 
+    def record_patch(
+        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        return xs[0], None  # never `record`: the patches hold the padding already
+
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         return [g]
 

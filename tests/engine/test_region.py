@@ -116,18 +116,17 @@ def test_the_hull_of_two_spans_holds_what_both_see_of_the_map(
         assert set(seen) & set(range(length)) <= set(held)
 
 
-@given(span=_SPANS, length=st.integers(1, 12), position=st.integers(0, 4), fixed=st.booleans())
+@given(span=_SPANS, length=st.integers(1, 12), position=st.integers(0, 4))
 def test_a_limited_span_holds_what_the_span_sees_of_the_map(
-    span: Span, length: int, position: int, fixed: bool
+    span: Span, length: int, position: int
 ) -> None:
-    limited = span.limit(length, only_fixed=fixed)
+    limited = span.limit(length)
     seen = set(range(span.at(position), span.at(position) + span.size)) & set(range(length))
     assert seen <= set(range(limited.at(position), limited.at(position) + limited.size))
 
 
-def test_a_moving_span_that_fills_the_map_becomes_the_map_only_where_that_is_asked() -> None:
-    assert Span(2, -1, 9).limit(8) == Span(0, 0, 8)
-    assert Span(2, -1, 9).limit(8, only_fixed=True) == Span(2, -1, 9)
+def test_a_span_that_moves_is_not_limited() -> None:
+    assert Span(2, -1, 9).limit(8) == Span(2, -1, 9)
 
 
 def test_the_whole_map_is_the_same_for_every_position() -> None:

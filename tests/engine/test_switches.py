@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvnet.region import Window
-from deconvnet.switches import NOWHERE, inflate, nowhere, taps, to_switches, unpool
+from deconvnet.switches import inflate, taps, to_switches, unpool
 
 WINDOWS = [
     Window((2, 2), (2, 2)),
@@ -47,14 +47,6 @@ def test_one_image_s_switches_serve_many_reconstructions(window: Window) -> None
     each = torch.cat([unpool(one[None], switches, window) for one in g])
     assert torch.equal(unpool(g, switches, window), each)
     assert torch.equal(unpool(g, switches.expand(4, -1, -1, -1), window), each)
-
-
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_what_does_not_exist_is_not_unpooled(window: Window) -> None:
-    switches = torch.full((1, 1, 3, 3), nowhere(window), dtype=torch.int16)
-    if nowhere(window) == NOWHERE:
-        switches = switches.to(torch.uint8)
-    assert not unpool(torch.ones(1, 1, 3, 3), switches, window).any()
 
 
 def test_overlapping_windows_add_and_do_not_overwrite() -> None:
