@@ -189,6 +189,9 @@ def _to_srgb(image: Image.Image) -> tuple[Profile, list[str]]:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, _colour_mode(image.mode), "RGB"), []
+        mode = _colour_mode(image.mode)
+        # For grey, the engine's own shortcut is a coarse table: 5/255 off on a steep curve.
+        flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
+        return ImageCms.buildTransform(source, target, mode, "RGB", flags=flags), []
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None, [BAD_PROFILE]
