@@ -213,7 +213,9 @@ def test_a_few_hundred_damaged_files_end_in_a_picture_or_a_refusal(
 ) -> None:
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location("mutated", root / "benchmarks" / "mutated_images.py")
+    spec = spec_from_file_location(
+        "mutated", root / "benchmarks" / "reliability" / "mutated_images.py"
+    )
     assert spec is not None and spec.loader is not None
     mutated = module_from_spec(spec)
     spec.loader.exec_module(mutated)

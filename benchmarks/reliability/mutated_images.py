@@ -3,7 +3,7 @@
 Twenty small pictures, each format and mode, are cut, flipped, spliced and given other headers, by
 a seeded generator. A crash is a fork that ended in another way than by its limits.
 
-    python benchmarks/mutated_images.py --count 100000
+    python benchmarks/reliability/mutated_images.py --count 100000
 """
 
 import argparse
