@@ -46,7 +46,7 @@ def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
     logs.configure()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
-    with _listen(settings) as listening:
+    with listen(settings) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         asyncio.run(_serve(settings, listening, announce))
 
@@ -79,9 +79,11 @@ async def _serve(
         await server.serve(sockets=[listening])
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The socket that the settings name; raises PortError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listening = socket.socket(family)
+    # Said to be TCP, or asyncio leaves Nagle's algorithm on: 40 ms for each further answer.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))

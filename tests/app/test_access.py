@@ -1,6 +1,7 @@
 """Who is let in: the token, the link that works once, the session; and by which name."""
 
 import os
+import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -182,3 +183,10 @@ def test_the_owner_of_a_data_directory_is_told_while_there_is_one(tmp_path: Path
         assert said is not None
         assert said.startswith("http://127.0.0.1:1 ")
     assert lock.owner(tmp_path) is None
+
+
+def test_answers_do_not_wait_for_the_clients_acknowledgement(settings: Settings) -> None:
+    from app.server import listen
+
+    with listen(settings) as listening:
+        assert listening.proto == socket.IPPROTO_TCP  # asyncio turns Nagle's algorithm off for it

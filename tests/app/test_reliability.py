@@ -1,0 +1,21 @@
+"""The short forms of what `benchmarks/reliability` does at length, each against a real server."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHORT = {
+    "slow_sockets": ["--sockets", "12", "--receive-s", "1", "--most-s", "12"],
+    "path_payloads": ["--payloads", "20"],
+    "sigterm": ["--runs", "2", "--clients", "2"],
+}
+
+
+@pytest.mark.parametrize("script", SHORT)
+def test_the_server_withstands(root: Path, script: str) -> None:
+    path = root / "benchmarks" / "reliability" / f"{script}.py"
+    command = [sys.executable, str(path), *SHORT[script]]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert found.returncode == 0, found.stdout + found.stderr
