@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,17 +52,25 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 class ArtifactStore:
-    """A folder of content-addressed files.
+    """A folder of content-addressed files, written by several processes.
+
+    A file's time of change is when it was last put or held: `discard` leaves what somebody has just
+    found there and is about to refer to.
 
     Args:
         root: the folder; made when first written to.
         quota: bytes that all files together may take; None: no limit.
+
+    Attributes:
+        written: bytes that this object has stored, whatever was removed since.
     """
 
     def __init__(self, root: Path, quota: int | None = None) -> None:
         self.root = root
         self.quota = quota
+        self.written = 0
         self._used: int | None = None
+        self._counting = threading.Lock()
 
     def path(self, name: str) -> Path:
         """Where the file is.
@@ -78,9 +88,15 @@ class ArtifactStore:
             raise ArtifactMissingError(f"'{name[:80]}' is not the name of an artifact.")
         return self.root / name[:2] / name[2:]
 
-    def has(self, name: str) -> bool:
-        """Whether a file of that name is stored."""
-        return self._place(name).is_file()
+    def hold(self, *names: str) -> bool:
+        """Whether all these files are stored; if so, `discard` leaves them for a while."""
+        try:
+            with self._locked(fcntl.LOCK_SH):
+                for name in names:
+                    os.utime(self._place(name))
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, name: str) -> bytes:
         """The file's content; raises ArtifactMissingError."""
@@ -93,12 +109,12 @@ class ArtifactStore:
             StorageFullError: the disk or the quota is full.
         """
         name = sha256(data)
-        path = self._place(name)
-        if not path.is_file():
+        if not self.hold(name):
             self.require_room(len(data))
-            write_whole(path, data)
-            if self._used is not None:
-                self._used += len(data)
+            write_whole(self._place(name), data)
+            with self._counting:
+                self.written += len(data)
+            self.account(len(data))
         return name
 
     def put_all(self, files: Mapping[str, bytes]) -> dict[str, str]:
@@ -113,18 +129,51 @@ class ArtifactStore:
         if self.quota is not None and self.used() + size > self.quota:
             raise StorageFullError(
                 f"The quota of {self.quota} bytes for stored files is used up. "
-                "Raise DECONVNET_ARTIFACT_BYTES."
+                "Delete jobs that are done with, or raise DECONVNET_ARTIFACT_BYTES."
             )
 
     def used(self) -> int:
-        """Bytes stored, counted once from the disk and kept up to date by this object's writes."""
+        """Bytes stored, counted once from the disk and kept up to date from then on."""
         if self._used is None:
-            self._used = sum(path.stat().st_size for path in self._files())
+            self._used = sum(size for _, size, _ in self.files())
         return self._used
 
-    def recount(self) -> None:
-        """Forget the count: other processes have written too."""
-        self._used = None
+    def account(self, size: int) -> None:
+        """Count bytes that were stored (or, below zero, removed), here or in another process."""
+        with self._counting:
+            if self._used is not None:
+                self._used += size
+
+    def files(self) -> Iterator[tuple[str, int, float]]:
+        """Every stored file: its name, its bytes, and when it was last put or held."""
+        for path in self.root.glob("??/*"):
+            if not path.name.startswith("."):
+                with contextlib.suppress(FileNotFoundError):
+                    info = path.stat()
+                    yield path.parent.name + path.name, info.st_size, info.st_mtime
+
+    def discard(self, names: Iterable[str], before: float) -> int:
+        """Remove those of the files that nobody has put or held since `before`; how many."""
+        removed = 0
+        for name in names:
+            path = self._place(name)
+            with contextlib.suppress(FileNotFoundError), self._locked(fcntl.LOCK_EX):
+                info = path.stat()
+                if info.st_mtime < before:
+                    path.unlink()
+                    self.account(-info.st_size)
+                    removed += 1
+        return removed
+
+    @contextlib.contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        """Finding a file and marking it as found is one step for `discard`, and the reverse."""
+        handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, kind)
+            yield
+        finally:
+            os.close(handle)
 
     def clean(self) -> int:
         """Remove temporary files that a crash has left; how many there were."""
@@ -133,6 +182,3 @@ class ArtifactStore:
             with contextlib.suppress(OSError):
                 path.unlink()
         return len(orphans)
-
-    def _files(self) -> Iterator[Path]:
-        return (path for path in self.root.glob("??/*") if not path.name.startswith("."))

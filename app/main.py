@@ -24,6 +24,8 @@ from app.db import totals
 from app.db.engine import Database
 from app.imaging.decoder import Decoder
 from app.jobs.coordinator import Coordinator
+from app.jobs.janitor import Janitor
+from app.jobs.progress import Progress
 from app.lock import sole_owner
 from app.metrics import Look, Metrics
 from app.services.index import IndexCatalog
@@ -76,15 +78,28 @@ def make_state(settings: Settings) -> AppState:
     artifacts = ArtifactStore(settings.data_dir / "artifacts", settings.artifact_bytes)
     metrics = Metrics()
     compute = Compute(settings, artifacts, metrics)
-    db = Database(settings.data_dir / "deconvnet.sqlite")
+    progress = Progress()
+    db = Database(settings.data_dir / "deconvnet.sqlite", progress.changed)
     datasets = Datasets(settings.datasets)
     jobs = Coordinator(db, compute, artifacts, datasets, ITEMS_PER_WORKER * settings.workers)
     indexes = IndexCatalog(settings.indexes, settings.models)
     access = Access(settings.data_dir)
     decoder = Decoder()
     _watch(metrics, compute, db)
+    janitor = Janitor(db, artifacts, compute.cache, settings.retention_s)
     return AppState(
-        settings, access, metrics, artifacts, compute, decoder, db, jobs, datasets, indexes
+        settings=settings,
+        access=access,
+        metrics=metrics,
+        artifacts=artifacts,
+        compute=compute,
+        decoder=decoder,
+        db=db,
+        jobs=jobs,
+        datasets=datasets,
+        indexes=indexes,
+        progress=progress,
+        janitor=janitor,
     )
 
 
@@ -126,10 +141,12 @@ def _start(state: AppState) -> None:
     state.compute.start()
     state.decoder.start()
     state.jobs.start()
+    state.janitor.start()
 
 
 def _stop(state: AppState) -> None:
     """Finish what runs, within the grace; the rest goes back to the queue as it was."""
+    state.janitor.stop()
     state.jobs.drain()
     state.compute.stop(state.settings.drain_s)
     state.decoder.close()

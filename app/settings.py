@@ -80,8 +80,12 @@ class Settings(BaseSettings):
     image_side: Annotated[int, Field(gt=0, description="longest side of an image")] = 16_384
     job_inputs: Annotated[int, Field(gt=0, description="most inputs of one job")] = 50_000
     queued_jobs: Annotated[int, Field(gt=0, description="most unfinished jobs")] = 100
+    event_streams: Annotated[int, Field(gt=0, description="most clients following jobs")] = 128
     submissions: Annotated[int, Field(gt=0, description="most submitted jobs a minute")] = 120
     uploads: Annotated[int, Field(gt=0, description="most uploaded files a minute")] = 1200
+    retention_s: Annotated[
+        float, Field(gt=0, description="how long finished jobs, uploads and results are kept")
+    ] = 7 * 86_400
     artifact_bytes: Annotated[int, Field(gt=0, description="quota of stored files")] = 10_240 * MIB
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from app.datasets import Datasets
 from app.db.engine import Database
 from app.imaging.decoder import Decoder
 from app.jobs.coordinator import Coordinator
+from app.jobs.janitor import Janitor
+from app.jobs.progress import Progress
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -31,3 +33,5 @@ class AppState:
     jobs: Coordinator
     datasets: Datasets
     indexes: "IndexCatalog"
+    progress: Progress
+    janitor: Janitor

@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import inspect
+import json
 import re
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import reduce, wraps
 from operator import or_
 from typing import Annotated, Any, Literal
@@ -14,13 +14,14 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field, create_model
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api.deps import Page, State
 from app.api.images import IfNoneMatch, picture
 from app.api.links import API
 from app.api.models import Paged
 from app.errors import Refusal
-from app.services import jobs
+from app.services import job_archive, job_events, jobs
 from app.services.job_views import ItemState, ItemView, JobRequest, JobState, JobView
 from deconvnet import methods
 from deconvnet.methods import Method
@@ -28,6 +29,8 @@ from deconvnet.methods import Method
 Partial = Annotated[bool, Query(description="what there is so far, though the job goes on")]
 
 LONGEST_WAIT_S = 60
+KEEP_ALIVE_S = 15
+SLOW_CLIENT_S = 5
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -82,7 +85,11 @@ def make_router() -> APIRouter:
     )
     router.add_api_route("/{job}/results.jsonl", results, methods=["GET"])
     router.add_api_route("/{job}/errors.jsonl", errors, methods=["GET"])
+    router.add_api_route("/{job}/results.zip", results_zip, methods=["GET"])
+    router.add_api_route("/{job}/events", events, methods=["GET"])
     router.add_api_route("/{job}/cancel", cancel, methods=["POST"], status_code=202)
+    router.add_api_route("/{job}/retry-failed", retry_failed, methods=["POST"], status_code=202)
+    router.add_api_route("/{job}", delete, methods=["DELETE"], status_code=204)
     return router
 
 
@@ -102,7 +109,7 @@ async def submit(
     )
     wait_s = _wait_of(prefer)
     if wait_s:
-        job = await _wait(state, job, wait_s)
+        job = await job_events.wait(state, job.id, wait_s)
         response.headers["Preference-Applied"] = f"wait={wait_s}"
     response.headers["Location"] = API.job(job.id)
     response.status_code = 200 if wait_s and job.terminal else 202
@@ -127,14 +134,6 @@ def _submit_route() -> Callable[..., Awaitable[JobView]]:
 def _wait_of(prefer: str | None) -> int:
     found = re.search(r"(?:^|[,;\s])wait=(\d{1,6})\b", prefer or "")
     return min(int(found[1]), LONGEST_WAIT_S) if found else 0
-
-
-async def _wait(state: State, job: JobView, wait_s: int) -> JobView:
-    until = time.monotonic() + wait_s
-    while not job.terminal and time.monotonic() < until:
-        await asyncio.sleep(0.1)
-        job = await run_in_threadpool(jobs.get, state, job.id)
-    return job
 
 
 def listing(
@@ -224,16 +223,67 @@ def errors(state: State, job: str, partial: Partial = False) -> StreamingRespons
 
 
 def _lines(state: State, job: str, item_state: str, partial: bool) -> StreamingResponse:
-    found = jobs.get(state, job)
-    if not (partial or found.terminal):
-        detail = f"Job '{job}' is {found.state}. Wait for its end, or ask with ?partial=true."
-        raise Refusal(409, "not_finished", detail, retry_after=1)
+    _require_results(state, job, partial)
 
     def lines() -> Iterator[str]:
         for one in jobs.all_items(state, job, item_state):
             yield _linked(job, one).model_dump_json() + "\n"
 
     return StreamingResponse(lines(), media_type="application/jsonl")
+
+
+def _require_results(state: State, job: str, partial: bool) -> None:
+    found = jobs.get(state, job)
+    if not partial:
+        jobs.require_ended(found)
+
+
+def results_zip(state: State, job: str, partial: Partial = False) -> StreamingResponse:
+    """Every picture and array that there is, with results.jsonl and errors.jsonl, as one ZIP."""
+    _require_results(state, job, partial)
+    headers = {"Content-Disposition": f'attachment; filename="{job}.zip"'}
+    made = job_archive.archive(state, job)
+    return StreamingResponse(made, media_type="application/zip", headers=headers)
+
+
+async def _news(state: State, job: str) -> AsyncIterator[asyncio.Event]:
+    """Tells of the job's changes for as long as the stream is open."""
+    if state.progress.listeners() >= state.settings.event_streams:
+        detail = f"{state.settings.event_streams} streams of events are open already."
+        raise Refusal(429, "too_many_streams", detail, retry_after=5)
+    with state.progress.watch(job) as news:
+        yield news
+
+
+async def events(
+    state: State,
+    job: str,
+    news: Annotated[asyncio.Event, Depends(_news)],
+    last_event_id: Annotated[
+        int, Header(ge=0, description="the last id that was received; what came after it is told")
+    ] = 0,
+) -> EventSourceResponse:
+    """What happens to the job, as it happens: "state", "item", and "end" at the end."""
+    await run_in_threadpool(job_events.after, state, job, last_event_id)
+    told = job_events.follow(state, job, last_event_id, news)
+    stream = (
+        ServerSentEvent(id=str(version), event=kind, data=json.dumps(data))
+        async for version, kind, data in told
+    )
+    return EventSourceResponse(stream, ping=KEEP_ALIVE_S, send_timeout=SLOW_CLIENT_S)
+
+
+def retry_failed(state: State, response: Response, job: str) -> JobView:
+    """Queue what failed of a finished job again; 200 if nothing did."""
+    found, again = jobs.retry_failed(state, job)
+    response.status_code = 202 if again else 200
+    _present(found, response)
+    return found
+
+
+def delete(state: State, job: str) -> None:
+    """Take a finished job and its results away."""
+    jobs.delete(state, job)
 
 
 def cancel(state: State, response: Response, job: str) -> JobView:

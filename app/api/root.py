@@ -53,6 +53,8 @@ def root(state: State) -> Root:
             "uploads_per_minute": settings.uploads,
             "artifact_bytes": settings.artifact_bytes,
             "unit_timeout_s": settings.unit_timeout_s,
+            "retention_s": settings.retention_s,
+            "event_streams": settings.event_streams,
         },
         links={
             "self": API.ROOT,

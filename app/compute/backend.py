@@ -53,8 +53,8 @@ class Backend(Protocol):
 class InlineBackend:
     """Runs each unit where it is submitted, in the same process."""
 
-    def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
-        self._workshop = Workshop(settings, artifacts)
+    def __init__(self, settings: Settings) -> None:
+        self._workshop = Workshop(settings, ArtifactStore(settings.data_dir / "artifacts"))
         self._done: deque[Outcome] = deque()
         self._woken = threading.Event()
 

@@ -1,5 +1,7 @@
 """Results of units already computed, by key: one small JSON file each."""
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,9 +26,29 @@ class ResultCache:
             result = UnitResult.model_validate_json(self._path(key).read_bytes())
         except (OSError, ValidationError):
             return None
-        names = [*result.pictures.values(), *result.arrays.values()]
-        return result if all(map(self.artifacts.has, names)) else None
+        held = self.artifacts.hold(*result.pictures.values(), *result.arrays.values())
+        return result if held else None
 
     def put(self, result: UnitResult) -> None:
         """Keep a result."""
         write_whole(self._path(result.key), result.model_dump_json().encode())
+
+    def names(self, key: str) -> list[str]:
+        """The files of a result, whether they are still there or not."""
+        try:
+            result = UnitResult.model_validate_json(self._path(key).read_bytes())
+        except (OSError, ValidationError):
+            return []
+        return [*result.pictures.values(), *result.arrays.values()]
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop these results; whoever wants one computes it anew."""
+        for key in keys:
+            self._path(key).unlink(missing_ok=True)
+
+    def stale(self, before: float) -> Iterator[str]:
+        """The keys of the results kept before then."""
+        for path in self.root.glob("??/*.json"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    yield path.parent.name + path.stem

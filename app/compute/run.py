@@ -56,6 +56,7 @@ def run_unit(spec: UnitSpec, workshop: Workshop) -> UnitResult:
     elapsed_s = round(time.perf_counter() - started, 4)
     files = {f"{name}.png": _png(pixels) for name, pixels in made.pictures.items()}
     files |= {f"{name}.npy": _npy(array) for name, array in made.arrays.items()}
+    before = workshop.artifacts.written
     try:
         kept = workshop.artifacts.put_all(files)
     except StorageFullError as error:
@@ -67,6 +68,7 @@ def run_unit(spec: UnitSpec, workshop: Workshop) -> UnitResult:
         arrays={name: kept[f"{name}.npy"] for name in made.arrays},
         provenance=made.provenance,
         elapsed_s=elapsed_s,
+        stored_bytes=workshop.artifacts.written - before,
     )
 
 

@@ -52,10 +52,10 @@ class Task:
     overdue: bool = field(compare=False, default=False)
 
 
-def make_backend(settings: Settings, artifacts: ArtifactStore) -> Backend:
+def make_backend(settings: Settings) -> Backend:
     """The backend that the settings name."""
     if settings.backend == "inline":
-        return InlineBackend(settings, artifacts)
+        return InlineBackend(settings)
     return ProcessBackend(settings)
 
 
@@ -71,8 +71,9 @@ class Compute:
     def __init__(self, settings: Settings, artifacts: ArtifactStore, metrics: Metrics) -> None:
         self.settings = settings
         self._metrics = metrics
+        self.artifacts = artifacts
         self.cache = ResultCache(settings.data_dir / "results", artifacts)
-        self.backend = make_backend(settings, artifacts)
+        self.backend = make_backend(settings)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._queue: list[Task] = []
@@ -215,6 +216,7 @@ class Compute:
         if isinstance(value, Lost) and self._again(task, value):
             return
         if isinstance(value, UnitResult):
+            self.artifacts.account(value.stored_bytes)
             try:
                 self.cache.put(value)
             except (OSError, AppError) as error:

@@ -84,6 +84,7 @@ class UnitResult(BaseModel):
         arrays: name → .npy; the first is the main one.
         provenance: the line that belongs under every picture.
         elapsed_s: seconds of computing.
+        stored_bytes: how many bytes were not stored before; told, not kept.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -94,6 +95,7 @@ class UnitResult(BaseModel):
     arrays: dict[str, str] = {}
     provenance: str = ""
     elapsed_s: float = 0.0
+    stored_bytes: int = Field(default=0, exclude=True)
 
 
 class UnitError(AppError):

@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
+from app.db.jobs import CHANGED
 from app.errors import DatabaseError_
 
 # Older versions can corrupt a write-ahead log that several connections use.
@@ -35,11 +36,15 @@ class Database:
 
     Args:
         path: the file; its folder is made.
+        changed: is told the ids of the jobs that a transaction has changed, once it is committed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, changed: Callable[[Collection[str]], None] = lambda _: None
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._changed = changed
         self._writing = threading.Lock()
         self.engine = create_engine(
             f"sqlite:///{path}",
@@ -60,8 +65,12 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A session that alone may write; committed at the end, undone by an exception."""
         engine = self.engine.execution_options(immediate=True)
-        with self._writing, Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with self._writing, Session(engine, expire_on_commit=False) as session:
+            with session.begin():
+                yield session
+            changed = session.info.get(CHANGED)
+        if changed:
+            self._changed(changed)
 
     def migrate(self) -> None:
         """Bring the tables up to date.

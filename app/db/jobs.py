@@ -1,23 +1,25 @@
 """The store of jobs: every change of a job's or an item's state is here.
 
 An item: pending → running → succeeded | failed | skipped, and back to pending when its worker or
-server died. A job: queued → running → succeeded | failed, or → cancelling → cancelled | expired.
-Counts change in the transaction that changes the item, so they always agree.
+server died. A job: queued → running → succeeded | failed, or → cancelling → cancelled | expired,
+and back to queued when what failed of it is tried again. Counts change in the transaction that
+changes the item, so they always agree; so do the events, one for each version of a job.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
-from app.db.models import IdempotencyKey, Item, Job, JsonObject
+from app.db.models import Event, IdempotencyKey, Item, Job, JsonObject
 
 ACTIVE = ("queued", "running", "cancelling")
 TERMINAL = ("succeeded", "failed", "cancelled", "expired")
 JOB_STATES = (*ACTIVE, *TERMINAL)
+CHANGED = "changed jobs"
 ITEM_STATES = ("pending", "running", "succeeded", "failed", "skipped")
 
 
@@ -34,7 +36,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to compute one item once; void as soon as the item is claimed anew."""
+    """The right to compute one item once; void as soon as the item is claimed anew.
+
+    `run` is when the job was started, last: one that is tried again has its whole time again.
+    """
 
     job: int
     n: int
@@ -42,6 +47,7 @@ class Claim:
     attempt: int
     input: Input
     request: JsonObject
+    run: float
 
 
 def create(session: Session, job: Job, inputs: Iterable[Input]) -> None:
@@ -53,21 +59,23 @@ def create(session: Session, job: Job, inputs: Iterable[Input]) -> None:
         for n, one in enumerate(inputs)
     ]
     session.execute(insert(Item), rows)
+    _tell_state(session, job, job.created_at)
 
 
 def get(session: Session, job_id: str) -> Job | None:
-    """The job of that id."""
-    return session.scalar(select(Job).where(Job.id == job_id))
+    """The job of that id, unless it is deleted."""
+    return session.scalar(select(Job).where(Job.id == job_id, Job.deleted_at.is_(None)))
 
 
 def unfinished(session: Session) -> int:
     """How many jobs are not at their end."""
-    return len(session.scalars(select(Job.seq).where(Job.state.in_(ACTIVE))).all())
+    query = select(func.count()).select_from(Job).where(Job.state.in_(ACTIVE))
+    return session.scalar(query) or 0
 
 
 def page(session: Session, state: str | None, before: int | None, limit: int) -> Sequence[Job]:
     """Jobs, newest first, with a number below `before`."""
-    query = select(Job).order_by(Job.seq.desc()).limit(limit)
+    query = select(Job).where(Job.deleted_at.is_(None)).order_by(Job.seq.desc()).limit(limit)
     if state is not None:
         query = query.where(Job.state == state)
     if before is not None:
@@ -88,6 +96,12 @@ def item(session: Session, job: int, n: int) -> Item | None:
     return session.get(Item, (job, n))
 
 
+def events(session: Session, job: int, after: int, limit: int) -> Sequence[Event]:
+    """What happened to a job after its version `after`, in order."""
+    query = select(Event).where(Event.job == job, Event.version > after)
+    return session.scalars(query.order_by(Event.version).limit(limit)).all()
+
+
 def has_pending(session: Session) -> bool:
     """Whether `claim` would find something."""
     waiting = exists().where(Item.job == Job.seq, Item.state == "pending")
@@ -105,12 +119,13 @@ def claim(session: Session, owner: str, limit: int, now: float) -> list[Claim]:
         if len(claims) >= limit:
             break
         for one in items(session, job.seq, "pending", -1, limit - len(claims)):
-            one.state, one.owner, one.attempt = "running", owner, one.attempt + 1
-            given = Input(one.custom_id, one.image, one.sha256, one.dataset, one.path)
-            claims.append(Claim(job.seq, one.n, owner, one.attempt, given, job.request))
             if job.state == "queued":
                 job.state, job.started_at = "running", now
-                _touch(job, now)
+                _tell_state(session, job, now)
+            one.state, one.owner, one.attempt = "running", owner, one.attempt + 1
+            given = Input(one.custom_id, one.image, one.sha256, one.dataset, one.path)
+            run = job.started_at or now
+            claims.append(Claim(job.seq, one.n, owner, one.attempt, given, job.request, run))
     return claims
 
 
@@ -138,17 +153,24 @@ def succeed(session: Session, claim: Claim, result: JsonObject, now: float) -> b
         return False
     job = session.get_one(Job, claim.job)
     job.succeeded += 1
-    _settle(job, now)
+    _tell_item(session, job, now, claim.n, "succeeded")
+    _settle(session, job, now)
     return True
 
 
-def fail(session: Session, claim: Claim, error: JsonObject, now: float) -> bool:
-    """Commit an item's error; False if the claim is void."""
-    if not _fenced(session, claim, {"state": "failed", "error": error, "finished_at": now}):
+def fail(session: Session, claim: Claim, error: JsonObject, now: float, *, deaths: int = 0) -> bool:
+    """Commit an item's error; False if the claim is void.
+
+    Args:
+        deaths: how many workers died of the item.
+    """
+    values = {"state": "failed", "error": error, "deaths": deaths, "finished_at": now}
+    if not _fenced(session, claim, values):
         return False
     job = session.get_one(Job, claim.job)
     job.failed += 1
-    _settle(job, now)
+    _tell_item(session, job, now, claim.n, "failed", error)
+    _settle(session, job, now)
     return True
 
 
@@ -166,17 +188,13 @@ def release(session: Session, claim: Claim, now: float, *, died: bool, most_deat
             "code": "quarantined",
             "detail": f"The worker process died {deaths} times on this input; it is set aside.",
         }
-        values = {"state": "failed", "error": error, "deaths": deaths, "finished_at": now}
-        if not _fenced(session, claim, values):
-            return False
-        job.failed += 1
-    elif job.state == "cancelling":
-        if not _fenced(session, claim, {"state": "skipped", "deaths": deaths}):
-            return False
-        job.skipped += 1
-    else:
-        return _fenced(session, claim, {"state": "pending", "deaths": deaths})
-    _settle(job, now)
+        return fail(session, claim, error, now, deaths=deaths)
+    state = "skipped" if job.state == "cancelling" else "pending"
+    if not _fenced(session, claim, {"state": state, "deaths": deaths}):
+        return False
+    job.skipped += state == "skipped"
+    _tell_item(session, job, now, claim.n, state)
+    _settle(session, job, now)
     return True
 
 
@@ -188,7 +206,8 @@ def adopt(session: Session, owner: str, now: float) -> int:
         one.owner = None
         one.state = "pending" if job.state == "running" else "skipped"
         job.skipped += one.state == "skipped"
-        _settle(job, now)
+        _tell_item(session, job, now, one.n, one.state)
+        _settle(session, job, now)
     return len(left)
 
 
@@ -206,17 +225,66 @@ def stop(session: Session, job: Job, now: float, error: JsonObject | None, state
     job.skipped += result.rowcount
     job.state = state
     job.error = job.error or error
-    _settle(job, now)
+    _tell_state(session, job, now)
+    _settle(session, job, now)
 
 
-def _touch(job: Job, now: float) -> None:
+def retry(session: Session, job: Job, now: float) -> bool:
+    """Queue a job's failed items again; False if there are none.
+
+    Of a job that failed as a whole or expired, the items that it skipped for that are taken too.
+    """
+    states = ("failed", "skipped") if job.error else ("failed",)
+    result = session.execute(
+        update(Item)
+        .where(Item.job == job.seq, Item.state.in_(states))
+        .values(state="pending", deaths=0, error=None, finished_at=None)
+    )
+    assert isinstance(result, CursorResult)
+    if not result.rowcount:
+        return False
+    job.failed = 0
+    job.skipped = 0 if job.error else job.skipped
+    job.done_before = job.succeeded
+    job.state, job.error, job.started_at, job.finished_at = "queued", None, None, None
+    _tell_state(session, job, now)
+    return True
+
+
+def remove(session: Session, job: Job, now: float) -> None:
+    """Take a job away from everyone; `retention` sees to what it leaves."""
+    job.deleted_at = now
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.job == job.id))
+    _note(session, job)
+
+
+def _tell_state(session: Session, job: Job, now: float) -> None:
+    _tell(session, job, now, "state", {"state": job.state, "error": job.error})
+
+
+def _tell_item(
+    session: Session, job: Job, now: float, n: int, state: str, error: JsonObject | None = None
+) -> None:
+    _tell(session, job, now, "item", {"n": n, "state": state, "error": error})
+
+
+def _tell(session: Session, job: Job, now: float, kind: str, data: JsonObject) -> None:
+    """Give the job its next version, and that version its event."""
     job.version += 1
     job.updated_at = now
+    counts = {name: getattr(job, name) for name in ("total", "succeeded", "failed", "skipped")}
+    told = {**data, "at": now, "counts": counts}
+    session.add(Event(job=job.seq, version=job.version, kind=kind, data=told))
+    _note(session, job)
 
 
-def _settle(job: Job, now: float) -> None:
+def _note(session: Session, job: Job) -> None:
+    """Have the database tell, once this is committed, that the job has changed."""
+    session.info.setdefault(CHANGED, set()).add(job.id)
+
+
+def _settle(session: Session, job: Job, now: float) -> None:
     """End the job if nothing of it is left to do."""
-    _touch(job, now)
     if job.succeeded + job.failed + job.skipped < job.total:
         return
     if job.state == "cancelling":
@@ -224,6 +292,7 @@ def _settle(job: Job, now: float) -> None:
     else:
         job.state = "failed" if job.error or job.failed == job.total else "succeeded"
     job.finished_at = now
+    _tell_state(session, job, now)
 
 
 def remember(session: Session, key: str, body_sha256: str, job_id: str, now: float) -> None:

@@ -34,7 +34,8 @@ class Job(Base):
     """A batch job.
 
     `seq` orders jobs; `version` rises with every change; counts are kept in the same transaction
-    as the items that they count.
+    as the items that they count. `done_before` is how many items had ended when the job was last
+    queued. A job with `deleted_at` is gone for everyone; its rows and files go a little later.
     """
 
     __tablename__ = "jobs"
@@ -54,6 +55,22 @@ class Job(Base):
     started_at: Mapped[float | None]
     updated_at: Mapped[float]
     finished_at: Mapped[float | None]
+    done_before: Mapped[int] = mapped_column(default=0)
+    deleted_at: Mapped[float | None]
+
+
+class Event(Base):
+    """One change of a job, told in the transaction that makes it; `version` is the job's after it.
+
+    `kind` is "state" or "item".
+    """
+
+    __tablename__ = "events"
+
+    job: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    data: Mapped[JsonObject]
 
 
 class Item(Base):

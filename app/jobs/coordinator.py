@@ -68,7 +68,7 @@ class Coordinator:
         self._inbox: queue.SimpleQueue[tuple[tuple[int, int], Change] | None] = queue.SimpleQueue()
         self._changes: list[tuple[tuple[int, int], Change]] = []
         self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._deadlines: dict[int, float] = {}
+        self._deadlines: dict[tuple[int, float], float] = {}
         self._draining = False
         self._thread = threading.Thread(target=self._loop, name="coordinator", daemon=True)
 
@@ -199,16 +199,16 @@ class Coordinator:
     def _note_deadline(self, claim: store.Claim) -> None:
         limit = claim.request.get("timeout_s")
         if limit is not None:
-            self._deadlines.setdefault(claim.job, time.monotonic() + limit)
+            self._deadlines.setdefault((claim.job, claim.run), time.monotonic() + limit)
 
     def _enforce(self) -> None:
         """End what is cancelled or overdue."""
         now = time.monotonic()
         while not self._cancelled.empty():
             self._end_flights(self._cancelled.get(), now)
-        for job in [job for job, deadline in self._deadlines.items() if now > deadline]:
-            del self._deadlines[job]
-            if self._expire(job):
+        for job, run in [key for key, deadline in self._deadlines.items() if now > deadline]:
+            del self._deadlines[job, run]
+            if self._expire(job, run):
                 self._end_flights(job, now)
         for flight in self._flights.values():
             if flight.task and flight.kill_at is not None and now > flight.kill_at:
@@ -222,11 +222,11 @@ class Coordinator:
                 if flight.task is not None:
                     self._compute.withdraw(flight.task.ticket)
 
-    def _expire(self, job: int) -> bool:
+    def _expire(self, job: int, run: float) -> bool:
         error = {"code": "expired", "detail": "The job took longer than its timeout_s."}
         with self._db.write() as session:
-            found = session.get_one(Job, job)
-            if found.state != "running":
+            found = session.get(Job, job)
+            if found is None or found.state != "running" or found.started_at != run:
                 return False
             store.stop(session, found, time.time(), error, "cancelling")
             return True

@@ -93,7 +93,8 @@ class JobView(_Strict):
     """A job as the interface shows it.
 
     Attributes:
-        rate: items per second so far; eta_s: seconds left at that rate. Null before there is any.
+        rate: items per second since it was started; null before there is one.
+        eta_s: seconds left at that rate.
         request: as resolved: every parameter has its value.
         fingerprints: of the network, the code and the inputs.
     """
@@ -139,11 +140,11 @@ class ItemView(_Strict):
 
 def job_view(job: Job) -> JobView:
     """A row as the interface shows it."""
-    done = job.succeeded + job.failed
+    done = job.succeeded + job.failed - job.done_before
     spent = job.updated_at - job.started_at if job.started_at else 0.0
     rate = done / spent if done and spent > 0 else None
     active = job.state in store.ACTIVE
-    left = job.total - done - job.skipped
+    left = job.total - job.succeeded - job.failed - job.skipped
     return JobView(
         id=job.id,
         state=cast(JobState, job.state),

@@ -67,13 +67,14 @@ def submit(
         job = Job(
             id=f"job_{uuid.uuid4().hex}",
             state="queued",
-            version=1,
+            version=0,
             request=resolved,
             fingerprints=fingerprints,
             total=len(inputs),
             succeeded=0,
             failed=0,
             skipped=0,
+            done_before=0,
             created_at=now,
             updated_at=now,
         )
@@ -230,6 +231,47 @@ def cancel(state: AppState, job_id: str) -> JobView:
             store.stop(session, job, time.time(), None, "cancelling")
             state.jobs.cancelled(job.seq)
         return job_view(job)
+
+
+def retry_failed(state: AppState, job_id: str) -> tuple[JobView, bool]:
+    """Queue the failed items of a finished job again; whether there were any.
+
+    Raises:
+        Refusal: 404; 409 for a job that is not at its end; 429 when too many jobs wait.
+    """
+    with state.db.write() as session:
+        job = _ended(session, job_id)
+        _require_queue(session, state.settings.queued_jobs)
+        again = store.retry(session, job, time.time())
+        view = job_view(job)
+    if again:
+        state.jobs.wake()
+    return view, again
+
+
+def delete(state: AppState, job_id: str) -> None:
+    """Take a finished job away; its files go soon after.
+
+    Raises:
+        Refusal: 404; 409 for a job that is not at its end.
+    """
+    with state.db.write() as session:
+        store.remove(session, _ended(session, job_id), time.time())
+
+
+def require_ended(job: JobView) -> None:
+    """Raise Refusal (409) while a job goes on."""
+    if not job.terminal:
+        detail = f"Job '{job.id}' is {job.state}. Wait for its end, or ask with ?partial=true."
+        raise Refusal(409, "not_finished", detail, retry_after=1)
+
+
+def _ended(session: Session, job_id: str) -> Job:
+    job = _job(session, job_id)
+    if job.state not in store.TERMINAL:
+        detail = f"Job '{job_id}' is {job.state}. Cancel it, or wait for its end."
+        raise Refusal(409, "not_finished", detail, retry_after=1)
+    return job
 
 
 def _job(session: Session, job_id: str) -> Job:

@@ -271,7 +271,7 @@ def job(request: Request, job: str, after: Annotated[int, Query(ge=-1)] = -1) ->
         items=[_item(job, one) for one in items],
         downloads=[
             Link(label=name, url=Urls.api(f"/jobs/{job}/{name}", partial=partial))
-            for name in ("results.jsonl", "errors.jsonl")
+            for name in ("results.jsonl", "errors.jsonl", "results.zip")
         ],
         cancel="" if found.terminal else Urls.cancel(job),
         problem=str((found.error or {}).get("detail", "")),
