@@ -20,23 +20,22 @@ _MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Loaded:
-    """One image as the network sees it, uint8 [3, H, W], or why there is none."""
+    """One image as the network sees it, uint8 [3, H, W], or why there is none.
+
+    `digest` is 64 bits that tell this picture from another; 0 where there is none.
+    """
 
     pixels: Tensor | None
     reason: str = ""
-
-    @property
-    def digest(self) -> int:
-        """64 bits that tell this picture from another; 0 where there is none."""
-        if self.pixels is None:
-            return 0
-        return int.from_bytes(hashlib.sha256(self.pixels.numpy().tobytes()).digest()[:8])
+    digest: int = 0
 
 
 def load_image(dataset: Dataset, preprocess: Preprocess, image_id: int) -> Loaded:
     """Read, decode and crop one image; a failure is told, not raised."""
     try:
-        return Loaded(preprocess.tensor(dataset.image(image_id)))
+        pixels = preprocess.tensor(dataset.image(image_id))
+        digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
+        return Loaded(pixels, digest=int.from_bytes(digest[:8]))
     except InputError as error:
         return Loaded(None, str(error))
 
@@ -90,8 +89,11 @@ class Decoder:
 
 def stack(net: Network, pictures: Sequence[Loaded], size: int) -> Tensor:
     """A batch of exactly `size` for the network; places without a picture are black."""
-    batch = torch.zeros(size, *net.input_size, dtype=torch.uint8)
+    channels, height, width = net.input_size
+    on_gpu = net.device.type == "cuda"
+    batch = torch.zeros(size, height, width, channels, dtype=torch.uint8, pin_memory=on_gpu)
     for place, picture in enumerate(pictures):
         if picture.pixels is not None:
-            batch[place] = picture.pixels
-    return net.preprocess.normalise(batch.to(net.device))
+            batch[place] = picture.pixels.permute(1, 2, 0)
+    moved = batch.to(net.device, non_blocking=True).permute(0, 3, 1, 2)
+    return net.preprocess.normalise(moved)

@@ -1,7 +1,7 @@
 """Running the graph upwards: logits, the maps of asked layers, or a record to project from."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,10 +69,17 @@ class Record:
     way: Way
 
 
+def _alone(x: Tensor, place: int, given: Tensor, values: Mapping[int, Tensor]) -> bool:
+    """Whether no other value, nor what the caller gave, lies in the memory of `x`."""
+    own = x.untyped_storage().data_ptr()
+    others = (value for other, value in values.items() if other != place)
+    return all(t.untyped_storage().data_ptr() != own for t in (given, *others))
+
+
 def _walk(
     net: Network, x: Tensor, places: Sequence[int], way: Way | None
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    x = check_input(net, x)
+    given, x = x, check_input(net, x)
     order = needed(net, places)
     uses = Counter(below for place in order for below in net.nodes[place].inputs)
     values: dict[int, Tensor] = {INPUT: x}
@@ -83,7 +90,11 @@ def _walk(
         assert node.op is not None
         inputs = [values[below] for below in node.inputs]
         if way is None:
-            values[place] = node.op.forward(*inputs)
+            spent = uses[node.inputs[0]] == len(inputs) == 1 and node.inputs[0] not in asked
+            if spent and _alone(inputs[0], node.inputs[0], given, values):
+                values[place] = node.op.forward_over(inputs[0])
+            else:
+                values[place] = node.op.forward(*inputs)
         else:
             values[place], saved = node.op.record(way, *inputs)
             if saved is not None:

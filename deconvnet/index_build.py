@@ -27,6 +27,7 @@ from deconvnet.decoding import Decoder, Loaded, stack
 from deconvnet.describe import describe
 from deconvnet.errors import DatasetError, IndexError_, ParameterError
 from deconvnet.index import ActivationIndex, open_index
+from deconvnet.memory import batch_size, in_slices
 from deconvnet.network import Network
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.sources import Skipped
@@ -85,47 +86,61 @@ class Scan:
         self.digests = np.zeros(len(dataset), np.uint64)
         self.skipped: list[Skipped] = []
         self.done = 0
+        fitting = batch_size(net.nodes, net.dtype, net.device)
+        self.size = min(plan.block, 1 << (fitting.bit_length() - 1))  # images at a time
 
     def add(self, block: Sequence[tuple[int, Loaded]]) -> None:
-        """Take in the next block of images."""
-        pictures = [picture for _, picture in block]
+        """Take in the next block of images; a part that runs out of memory is halved."""
+        blanks = self.plan.block - len(block)
+        pictures = [*(picture for _, picture in block), *(Loaded(None) for _ in range(blanks))]
         ids = np.array([image_id for image_id, _ in block])
-        self.digests[ids] = [picture.digest for picture in pictures]
-        good = np.array([picture.pixels is not None for picture in pictures])
-        reasons = [picture.reason for picture in pictures]
-        if good.any():
-            maps = self._forward(pictures)
-            peaks = {layer: peak(m)[: len(block)] for layer, m in maps.items()}
-            for layer, values in peaks.items():
-                finite = np.isfinite(values).all(1)
-                for place in np.flatnonzero(good & ~finite):
-                    reasons[place] = f"its activation in {layer} is NaN or infinite"
-                good &= finite
-            for layer in self.plan.layers:
-                self._count(layer, maps[layer], peaks[layer], ids, good)
-        for place in np.flatnonzero(~good):
-            self.skipped.append(Skipped(self.dataset.entries[ids[place]].path, reasons[place]))
+        self.digests[ids] = [picture.digest for _, picture in block]
+
+        def work(part: slice) -> None:
+            self._take(ids[part], pictures[part])
+            self.size = part.stop - part.start
+
+        if any(picture.pixels is not None for picture in pictures):
+            in_slices(self.plan.block, self.size, work)
+        self.skipped += [
+            Skipped(self.dataset.entries[image_id].path, picture.reason)
+            for image_id, picture in block
+            if picture.pixels is None
+        ]
         self.done = int(ids[-1]) + 1
 
+    def _take(self, ids: NDArray[np.int64], pictures: Sequence[Loaded]) -> None:
+        """Run some images and count them; `pictures` are followed by blanks, `ids` are not."""
+        good = np.array([picture.pixels is not None for picture in pictures[: len(ids)]])
+        if not good.any():
+            return
+        maps = self._forward(pictures)
+        peaks = {layer: peak(m)[: len(ids)] for layer, m in maps.items()}
+        skipped = []
+        for layer, values in peaks.items():
+            finite = np.isfinite(values).all(1)
+            for place in np.flatnonzero(good & ~finite):
+                reason = f"its activation in {layer} is NaN or infinite"
+                skipped.append(Skipped(self.dataset.entries[ids[place]].path, reason))
+            good &= finite
+        ids, labels = ids[good], self.label_ids[ids[good]]
+        rows = np.flatnonzero(good)
+        # All that needs the device first: what is counted is counted once.
+        found = {}
+        for layer, m in maps.items():
+            row, channel = np.nonzero(self.tops[layer].candidates(peaks[layer][good], ids))
+            found[layer] = (row, channel, *positions(m, rows[row], channel))
+        self.skipped += skipped
+        for layer, (row, channel, y, x) in found.items():
+            values, image = peaks[layer][good], ids[row]
+            self.stats[layer].add(values, labels)
+            group = self.group_ids[image]
+            self.tops[layer].add(channel, values[row, channel], image, y=y, x=x, group=group)
+
     def _forward(self, pictures: Sequence[Loaded]) -> dict[str, Tensor]:
-        x = stack(self.net, pictures, self.plan.block)
+        x = stack(self.net, pictures, len(pictures))
         maps = forward.capture(self.net, x, self.plan.layers)
         return {layer: m if m.dim() == 4 else m[:, :, None, None] for layer, m in maps.items()}
-
-    def _count(
-        self,
-        layer: str,
-        maps: Tensor,
-        values: NDArray[np.float32],
-        ids: NDArray[np.int64],
-        good: NDArray[np.bool_],
-    ) -> None:
-        self.stats[layer].add(values[good], self.label_ids[ids[good]])
-        top = self.tops[layer]
-        row, channel = np.nonzero(top.candidates(values) & good[:, None])
-        y, x = positions(maps, row, channel)
-        image = ids[row]
-        top.add(channel, values[row, channel], image, y=y, x=x, group=self.group_ids[image])
 
     def tables(self) -> store.Arrays:
         """Top-k and statistics of every layer, by name."""
@@ -184,8 +199,14 @@ def positions(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """(y, x) of the maximum of m maps; of equal values the smallest y, then x. Each [m]."""
     at = (torch.from_numpy(rows).to(maps.device), torch.from_numpy(channels).to(maps.device))
-    # NumPy promises the first of equal maxima; torch does not.
-    flat = maps[at].flatten(1).float().cpu().numpy().argmax(1)
+    asked = maps[at].flatten(1).float()
+    if asked.device.type == "cpu":
+        # NumPy promises the first of equal maxima; torch does not.
+        flat = asked.numpy().argmax(1)
+    else:
+        place = torch.arange(asked.shape[1], device=asked.device)
+        largest = asked == asked.amax(1, keepdim=True)
+        flat = place.where(largest, asked.shape[1]).amin(1).cpu().numpy()
     y, x = np.divmod(flat, maps.shape[3])
     return y.astype(np.int32), x.astype(np.int32)
 

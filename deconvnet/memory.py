@@ -39,13 +39,13 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def in_batches(
+def in_slices(
     count: int,
     size: int,
-    work: Callable[[slice], Tensor],
+    work: Callable[[slice], T],
     done: Callable[[int], None] | None = None,
-) -> Tensor:
-    """`work` over slices of range(count), joined; a slice that runs out of memory is halved.
+) -> list[T]:
+    """`work` over slices of range(count), in order; one that runs out of memory is halved.
 
     Raises:
         RuntimeError: a single item does not fit.
@@ -63,7 +63,17 @@ def in_batches(
         start = stop
         if done is not None:
             done(start)
-    return torch.cat(parts)
+    return parts
+
+
+def in_batches(
+    count: int,
+    size: int,
+    work: Callable[[slice], Tensor],
+    done: Callable[[int], None] | None = None,
+) -> Tensor:
+    """What `in_slices` gives, joined."""
+    return torch.cat(in_slices(count, size, work, done))
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

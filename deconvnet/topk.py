@@ -71,13 +71,27 @@ class TopK:
         self.y, self.x = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         self.group = np.full(shape, UNGROUPED, np.int64)
 
-    def candidates(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def candidates(
+        self, values: NDArray[np.float32], image: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
         """Which of `values` [n, channels] may enter; the others need no position.
 
-        bool [n, channels]. A channel that is full admits what is not below its last entry; `add`
-        decides equal values by the image id.
+        Args:
+            values: the maxima of n images; not NaN.
+            image: their ids, ascending, [n].
+
+        Returns:
+            bool [n, channels]: what comes before the channel's last entry and, without a cap, has
+            fewer than k of the n before it.
         """
-        admitted: NDArray[np.bool_] = values >= self.value[:, -1]
+        last, last_image = self.value[:, -1], self.image[:, -1]
+        empty = last_image == EMPTY
+        admitted: NDArray[np.bool_] = (values > last) | empty
+        admitted |= (values == last) & (image[:, None] < last_image)
+        if self.per_group is None and len(values) > self.k:
+            # Stable: of equal values the smaller ids, which stand first, go first.
+            order = np.argsort(-values, axis=0, kind="stable")
+            np.put_along_axis(admitted, order[self.k :], False, 0)
         return admitted
 
     def add(

@@ -60,6 +60,10 @@ class Op(ABC):
     def forward(self, *xs: Tensor) -> Tensor:
         """Whole maps up."""
 
+    def forward_over(self, x: Tensor) -> Tensor:
+        """`forward` of one input, which nothing needs any more: it may be overwritten."""
+        return self.forward(x)
+
     def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
         """Patches up: each input holds just what the window pulls, border padding included.
 

@@ -28,6 +28,9 @@ class ReLU(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].clamp(0, self.ceiling)
 
+    def forward_over(self, x: Tensor) -> Tensor:
+        return x.clamp_(0, self.ceiling)
+
     def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.forward(*xs)
         if way.rule == "deconv":

@@ -99,15 +99,18 @@ def test_merging_is_associative_commutative_and_idempotent(a, b, c, k, cap):
     assert same(merged(one, one), one)
 
 
-@given(rows, st.integers(1, 4), caps)
-def test_what_candidates_leaves_out_cannot_enter(rows, k, cap):
-    table = filled(rows, k, cap)
-    value = np.linspace(-2, 4, 13, dtype=np.float32)[:, None].repeat(CHANNELS, 1)
-    admitted = table.candidates(value)
-    for n, channel in zip(*np.nonzero(~admitted), strict=True):
-        before = held(table)
-        table.add(np.array([channel]), value[[n], channel], np.array([0]), y=[0], x=[0])
-        assert held(table) == before
+@given(rows, st.lists(st.sampled_from([-2.0, 0.0, 0.5, 3.0])), st.integers(1, 4), caps)
+def test_what_candidates_leaves_out_cannot_enter(rows, values, k, cap):
+    even = [(channel, value, 2 * image, y, x) for channel, value, image, y, x in rows]
+    one, all_ = filled(even, k, cap), filled(even, k, cap)
+    block = np.array(values, np.float32)[:, None].repeat(CHANNELS, 1)
+    image = np.arange(len(values)) * 6 + 1
+    for table, chosen in ((one, one.candidates(block, image)), (all_, np.ones_like(block))):
+        row, channel = np.nonzero(chosen)
+        groups = np.array([group_of(i) for i in image[row].tolist()], np.int64)
+        at = np.zeros(len(row), np.int32)
+        table.add(channel, block[row, channel], image[row], y=at, x=at, group=groups)
+    assert same(one, all_)
 
 
 def test_of_nine_hits_no_group_takes_more_than_its_cap():
