@@ -91,7 +91,7 @@ class Group:
     changes: Mapping[int, Change]
 
 
-def frames(extents: Extents, length: int) -> Axis:
+def axis(extents: Extents, length: int) -> Axis:
     """Extents inside a map, in frames of one size that stay inside it."""
     start, end = extents
     size = max(1, int((end - start).max(initial=0)))
@@ -200,7 +200,7 @@ class _Line:
         """The frames of one label, and where each distinct extent is among them."""
         rows = np.flatnonzero(labels == label)
         axes = {
-            i: frames((start[rows], end[rows]), self.lengths[i])
+            i: axis((start[rows], end[rows]), self.lengths[i])
             for i, (start, end) in self.changed.items()
         }
         place = np.zeros(len(labels), np.int64)

@@ -6,9 +6,9 @@ kernels. Biases are left out; contrast normalisation is passed by; there is no r
 pixels. On a chain of convolutions, ReLUs and max-pools the projection of an activation of height h
 is h times the gradient that autograd gives when each ReLU's backward is replaced by ReLU(grad).
 
-Only what the activation can see is computed: at every node a patch that moves with its position,
-many activations of one layer at a time, each with its own offset. Where branches meet, patches add;
-beyond the border of a map there is nothing, so what lands there is dropped.
+Only what the activation can see is computed: at every node a frame of its map (`frames`), many
+activations of one layer at a time, each with its own offset. Where branches meet, what comes down
+adds; beyond the border of a map there is nothing, so what lands there is dropped.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -126,6 +126,7 @@ class Changes:
         self.body = [place for place in order if place not in self.tail]
         feeding = {i for place in self.tail for i in net.nodes[place].inputs}
         self.features = sorted((feeding & set(self.body)) or {self.last})
+        self.followed = [place for place in (self.layer,) if place in self.body]
         self.clean = Clean(net, x, self.body)
 
     def __call__(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
@@ -142,7 +143,7 @@ class Changes:
         """[n, 3]: the maps in groups of equal patches, then the fully connected layers at once."""
         nodes = self.scorer.net.nodes
         sizes = [nodes[place].shape[0] for place in self.features]
-        values = self.fill.new_empty(len(starts), sum(sizes) + 1)
+        values = self.fill.new_empty(len(starts), sum(sizes) + len(self.followed))
         count = 0
         for group in grouped(nodes, self.body, *_rectangles(starts, self.size)):
             work = Incremental(self.clean, group.changes)
@@ -155,24 +156,23 @@ class Changes:
         return self._finish(values, sizes)
 
     def _batch(self, work: Incremental, part: slice) -> Tensor:
-        """[n, features + 1]: what the fully connected layers see, and the followed map's sum."""
-        followed = [self.layer] if self.layer in self.body else []
-        found = work.run(part, self.fill, [*self.features, *followed])
+        """[n, features (+ 1)]: what the classifier sees, and the sum of a followed map below it."""
+        found = work.run(part, self.fill, [*self.features, *self.followed])
         channel = self.scorer.unit.channel
-        sums = [work.channel_sum(place, found[place], part, channel) for place in followed]
+        sums = [work.channel_sum(place, found[place], part, channel) for place in self.followed]
         columns = [found[place] for place in self.features]
-        return torch.cat([*columns, *(s[:, None] for s in sums or [columns[0][:, 0]])], dim=1)
+        return torch.cat([*columns, *(each[:, None] for each in sums)], dim=1)
 
     def _finish(self, values: Tensor, sizes: list[int]) -> Tensor:
-        *columns, activity = torch.split(values, [*sizes, 1], dim=1)
-        found = dict(zip(self.features, columns, strict=True))
+        columns = torch.split(values, [*sizes, *(1 for _ in self.followed)], dim=1)
+        found = dict(zip(self.features, columns, strict=False))
         for place in self.tail:
             node = self.scorer.net.nodes[place]
             assert node.op is not None
             found[place] = node.op.forward(*(found[i] for i in node.inputs))
-        if self.layer in found:
-            return self.scorer.of(found[self.last], found[self.layer])
-        return self.scorer.table(found[self.last], activity[:, 0])
+        if self.followed:
+            return self.scorer.table(found[self.last], columns[-1][:, 0])
+        return self.scorer.of(found[self.last], found[self.layer])
 
 
 def _rectangles(starts: Tensor, size: int) -> tuple[Extents, Extents]:

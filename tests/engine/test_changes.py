@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deconvnet as dn
-from deconvnet.changes import frames, grouped, multiply_adds, on_vectors, push
+from deconvnet.changes import axis, grouped, multiply_adds, on_vectors, push
 from deconvnet.forward import capture
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
@@ -20,7 +20,7 @@ def traced(plan: list[str]) -> dn.Network:
 @pytest.mark.parametrize("length", [7, 12])
 def test_frames_stay_inside_the_map_and_hold_every_change(length: int) -> None:
     start, end = np.arange(-3, length).clip(0), (np.arange(-3, length) + 4).clip(0, length)
-    found = frames((start, end), length)
+    found = axis((start, end), length)
     assert (found.first >= 0).all()
     assert (found.first + found.size <= length).all()
     assert (found.first <= found.start).all()
@@ -65,10 +65,10 @@ def test_every_rectangle_is_in_one_group_and_inside_its_frames(
     whole = [push(net.nodes, order, which, (at, at + size)) for which, at in enumerate((y, x))]
     for group in groups:
         for place, change in group.changes.items():
-            for planned, axis in ((whole[0], change.y), (whole[1], change.x)):
+            for planned, own in ((whole[0], change.y), (whole[1], change.x)):
                 start, end = (ends[group.members] for ends in planned[place])
-                assert (axis.start == start).all() and (axis.end == end).all()
-                assert (axis.first <= start).all() and (end <= axis.first + axis.size).all()
+                assert (own.start == start).all() and (own.end == end).all()
+                assert (own.first <= start).all() and (end <= own.first + own.size).all()
 
 
 def test_groups_by_size_save_what_one_size_for_all_wastes() -> None:
