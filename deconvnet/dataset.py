@@ -25,6 +25,7 @@ from deconvnet.sources import (
     SUFFIXES,
     Entry,
     Group,
+    HeldSource,
     Skipped,
     Source,
     TorchvisionSource,
@@ -104,7 +105,8 @@ class Dataset:
         try:
             return source.read(path)
         except Exception as error:  # archives fail in many ways; each is one image's matter
-            raise InputError(f"Image '{path}' cannot be read: {reason(error)}.") from error
+            named = self.entries[image_id].path
+            raise InputError(f"Image '{named}' cannot be read: {reason(error)}.") from error
 
     def image(self, image_id: int) -> Image.Image:
         """The picture, opened but not yet decoded.
@@ -118,7 +120,24 @@ class Dataset:
         except InputError:
             raise
         except Exception as error:  # decoders fail in many ways; each is one image's matter
-            raise InputError(f"Image '{path}' cannot be opened: {reason(error)}.") from error
+            named = self.entries[image_id].path
+            raise InputError(f"Image '{named}' cannot be opened: {reason(error)}.") from error
+
+    def part(self, first: int, last: int) -> "Dataset":
+        """The images first … last - 1, their files read into memory, as a dataset of its own.
+
+        It can travel to another machine. An image that cannot be read says so when it is opened.
+        """
+        entries = self.entries[first:last]
+        held: dict[str, bytes | Exception] = {}
+        for entry, (source, path) in zip(entries, self._where[first:last], strict=True):
+            try:
+                held[entry.path] = source.read(path)
+            except InputError as error:
+                held[entry.path] = error
+            except Exception as error:  # as above; not every one of these can travel
+                held[entry.path] = OSError(reason(error))
+        return Dataset(self.name, [("", HeldSource(entries, held))])
 
 
 def _sources(paths: Sequence[Path]) -> list[tuple[str, Source]]:

@@ -9,7 +9,7 @@ the same shapes, and every number is the same bit for bit whatever the batch, th
 threads or the places where a build was killed and taken up again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -56,6 +56,11 @@ class Plan:
     def key(self) -> str:
         """The fingerprint of everything that the result depends on."""
         return fingerprint.of([store.VERSION, asdict(self)])
+
+
+def made_on(net: Network) -> str:
+    """What computes: numbers of other devices, types or versions may differ in their last bits."""
+    return f"{net.device.type} {net.dtype} torch {torch.__version__}"
 
 
 def block_size(net: Network, layers: Sequence[str]) -> int:
@@ -123,7 +128,7 @@ class Scan:
                 reason = f"its activation in {layer} is NaN or infinite"
                 skipped.append(Skipped(self.dataset.entries[ids[place]].path, reason))
             good &= finite
-        ids, labels = ids[good], self.label_ids[ids[good]]
+        ids = ids[good]
         rows = np.flatnonzero(good)
         # All that needs the device first: what is counted is counted once.
         found = {}
@@ -133,9 +138,13 @@ class Scan:
         self.skipped += skipped
         for layer, (row, channel, y, x) in found.items():
             values, image = peaks[layer][good], ids[row]
-            self.stats[layer].add(values, labels)
+            self.count(layer, ids, values)
             group = self.group_ids[image]
             self.tops[layer].add(channel, values[row, channel], image, y=y, x=x, group=group)
+
+    def count(self, layer: str, ids: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Take the maxima [n, c] of n images into the layer's statistics."""
+        self.stats[layer].add(values, self.label_ids[ids])
 
     def _forward(self, pictures: Sequence[Loaded]) -> dict[str, Tensor]:
         x = stack(self.net, pictures, len(pictures))
@@ -186,6 +195,10 @@ class Scan:
         """The ids of all images in any unit's hits."""
         found = np.unique(np.concatenate([top.image.ravel() for top in self.tops.values()]))
         return [image_id for image_id in found.tolist() if image_id != EMPTY]
+
+
+Scanner = Callable[[Scan], Iterator[int]]
+"""Takes the rest of the dataset into a scan, from `done` on; yields each step's count of images."""
 
 
 def peak(maps: Tensor) -> NDArray[np.float32]:
@@ -247,6 +260,7 @@ def build_index(
     checkpoint_every: int = 4096,
     sprites: bool = True,
     on_progress: OnProgress | None = None,
+    scanner: Scanner | None = None,
 ) -> ActivationIndex:
     """Find the k images of a dataset that excite each unit most, and project them.
 
@@ -268,6 +282,7 @@ def build_index(
         checkpoint_every: images between checkpoints.
         sprites: also project the hits and keep their pictures.
         on_progress: called with a phase ("scan", "draw"), how many are done, and of how many.
+        scanner: scans in another way than block by block in this process (`shards.sharded`).
 
     Raises:
         DatasetError: no such dataset, no image in it that can be read, or an image that changed
@@ -287,7 +302,7 @@ def build_index(
         per_group=per_group,
         block=block_size(net, wanted),
         sprites=sprites,
-        made_on=f"{net.device.type} {net.dtype} torch {torch.__version__}",
+        made_on=made_on(net),
     )
     with store.building(root):
         if _finished(root, plan):
@@ -298,7 +313,8 @@ def build_index(
         decoder = Decoder(opened, net.preprocess, workers, max(batch, plan.block))
         try:
             reporter = Reporter("scan", scan.done, len(opened), progress, on_progress)
-            _run_scan(scan, decoder, root, checkpoint_every, reporter)
+            steps = _here(scan, decoder) if scanner is None else scanner(scan)
+            _run_scan(scan, steps, root, checkpoint_every, reporter)
             if sprites:
                 artist = Artist(net, scan.tops, scan.digests, plan.block, root)
                 artist.draw(decoder, progress, on_progress)
@@ -316,11 +332,16 @@ def _finished(root: Path, plan: Plan) -> bool:
         return False
 
 
-def _run_scan(scan: Scan, decoder: Decoder, root: Path, every: int, reporter: Reporter) -> None:
-    total, saved = len(scan.dataset), scan.done
-    for block in decoder(range(scan.done, total), scan.plan.block):
+def _here(scan: Scan, decoder: Decoder) -> Iterator[int]:
+    for block in decoder(range(scan.done, len(scan.dataset)), scan.plan.block):
         scan.add(block)
-        reporter.advance(len(block))
+        yield len(block)
+
+
+def _run_scan(scan: Scan, steps: Iterator[int], root: Path, every: int, reporter: Reporter) -> None:
+    total, saved = len(scan.dataset), scan.done
+    for count in steps:
+        reporter.advance(count)
         if scan.done - saved >= every or scan.done == total:
             scan.save(root)
             saved = scan.done

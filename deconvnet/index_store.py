@@ -13,6 +13,7 @@ depends on when or where it was built; the same inputs give the same bytes.
 import fcntl
 import json
 import os
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -134,14 +135,22 @@ def pack(tables: Mapping[str, NDArray[Any]], state: Any = None) -> bytes:
     return save({name: table.copy(order="C") for name, table in tables.items()}, metadata)
 
 
+def unpack(data: bytes) -> tuple[Arrays, Any]:
+    """What `pack` was given: the arrays, and the value.
+
+    Raises:
+        KeyError, ValueError, struct.error, SafetensorError: it is nothing of the kind.
+    """
+    (length,) = struct.unpack_from("<Q", data)
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return load(data), json.loads(metadata[_KEY])
+
+
 def read_checkpoint(root: Path) -> tuple[Arrays, Any] | None:
     """(tables, state) of an unfinished build; None where there is none that can be read."""
-    path = root / CHECKPOINT
     try:
-        with safetensors.safe_open(path, framework="np") as opened:
-            state = json.loads((opened.metadata() or {})[_KEY])
-        return load(path.read_bytes()), state
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError):
+        return unpack((root / CHECKPOINT).read_bytes())
+    except (OSError, KeyError, ValueError, struct.error, safetensors.SafetensorError):
         return None
 
 

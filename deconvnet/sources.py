@@ -11,7 +11,7 @@ import tempfile
 import weakref
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
@@ -275,6 +275,26 @@ class TorchvisionSource:
         buffer = io.BytesIO()
         self.open(path).save(buffer, "PNG")
         return buffer.getvalue()
+
+
+class HeldSource:
+    """Images whose files, or why they cannot be read, are in memory, by path."""
+
+    def __init__(self, entries: Sequence[Entry], files: Mapping[str, bytes | Exception]) -> None:
+        self.passed_over: list[Skipped] = []
+        self._entries, self._files = list(entries), dict(files)
+
+    def entries(self) -> list[Entry]:
+        return self._entries
+
+    def read(self, path: str) -> bytes:
+        found = self._files[path]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def open(self, path: str) -> Image.Image:
+        return open_picture(self.read(path))
 
 
 def source_of(path: Path) -> Source:

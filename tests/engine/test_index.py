@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import deconvnet as dn
-from deconvnet import fingerprint, index_store, sprites
+from deconvnet import fingerprint, index_store, shards, sprites
 from deconvnet.dataset import open_dataset
 from deconvnet.errors import AddressError, DatasetError, IndexError_, ParameterError
 from deconvnet.index_build import positions
@@ -153,6 +153,50 @@ def test_unreadable_images_are_counted_and_listed(index):
 def test_batch_workers_and_checkpoints_change_no_byte(options, images, index, tmp_path):
     build(images, tmp_path / "out", **options)
     assert contents(tmp_path / "out") == contents(index.path)
+
+
+@pytest.mark.parametrize("part", [1, 64, 128, 1000])
+def test_a_dataset_scanned_in_parts_gives_the_same_files(part, images, index, tmp_path):
+    sizes = []
+
+    def run(plan, parts):
+        for one in parts:
+            sizes.append(len(one))
+            yield shards.scan_part(small_network(), one, plan, workers=0)
+
+    build(images, tmp_path / "out", scanner=shards.sharded(run, part))
+    assert sizes == {1000: [150], 128: [128, 22]}.get(part, [64, 64, 22])
+    assert contents(tmp_path / "out") == contents(index.path)
+
+
+def test_a_build_in_parts_goes_on_where_one_in_a_single_process_was_stopped(
+    images, index, tmp_path
+):
+    def stop(phase, done, _):
+        if (phase, done) == ("scan", 128):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(images, tmp_path / "out", checkpoint_every=1, on_progress=stop)
+
+    sizes = []
+
+    def run(plan, parts):
+        for one in parts:
+            sizes.append(len(one))
+            yield shards.scan_part(small_network(), one, plan, workers=0)
+
+    build(images, tmp_path / "out", scanner=shards.sharded(run, 64))
+    assert sizes == [64, 22]
+    assert contents(tmp_path / "out") == contents(index.path)
+
+
+def test_a_part_scanned_by_another_network_is_refused(images, tmp_path):
+    def run(plan, parts):
+        return (shards.scan_part(small_network(seed=1), one, plan, workers=0) for one in parts)
+
+    with pytest.raises(IndexError_, match="expected"):
+        build(images, tmp_path / "out", scanner=shards.sharded(run))
 
 
 @pytest.mark.parametrize("stop", [("scan", "64"), ("scan", "128"), ("draw", "20")])
