@@ -1,6 +1,6 @@
 """What the running application consists of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.access import Access
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AppState:
-    """The parts that services work with; one per application, at `app.state.deconv`."""
+    """The parts that services work with; one per application, at `app.state.deconv`.
+
+    Attributes:
+        keys_in_flight: idempotency keys whose submissions are being answered.
+    """
 
     settings: Settings
     access: Access
@@ -35,3 +39,4 @@ class AppState:
     indexes: "IndexCatalog"
     progress: Progress
     janitor: Janitor
+    keys_in_flight: set[str] = field(default_factory=set)

@@ -4,6 +4,7 @@ A file of `models/` holds `SPEC = ModelSpec(...)`. A user's own file is found th
 `path/to/net.py:build` names a function that returns an `nn.Module` (or a ModelSpec).
 """
 
+import ast
 import importlib.util
 import urllib.error
 from collections.abc import Callable, Mapping, Sequence
@@ -211,6 +212,16 @@ def shipped(name: str) -> Path | None:
     """The weights that come with the zoo, if any."""
     path = models_dir() / "weights" / f"{name}.safetensors"
     return path if path.is_file() else None
+
+
+def downloadable(name: str) -> bool:
+    """Whether there are weights to download for a network of the zoo; its file is not run."""
+    tree = ast.parse((models_dir() / f"{name}.py").read_bytes())
+    return any(
+        (isinstance(node, ast.Name) and node.id == "torchvision_spec")
+        or (isinstance(node, ast.keyword) and node.arg == "fetch")
+        for node in ast.walk(tree)
+    )
 
 
 class Loaded(NamedTuple):

@@ -104,9 +104,7 @@ async def submit(
 ) -> JobView:
     """Apply a method to many images: 202 once the job is safe; 200 if it is done already."""
     plain = JobRequest.model_validate(body.model_dump(mode="json", by_alias=True))
-    job = await run_in_threadpool(
-        jobs.submit, state, plain, key=idempotency_key, body_sha256=body_sha256
-    )
+    job = await jobs.submit(state, plain, key=idempotency_key, body_sha256=body_sha256)
     wait_s = _wait_of(prefer)
     if wait_s:
         job = await job_events.wait(state, job.id, wait_s)

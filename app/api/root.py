@@ -12,7 +12,7 @@ from app.metrics import MEDIA_TYPE
 health = APIRouter(tags=["health"])
 router = APIRouter()
 
-COLLECTIONS = ("models", "methods", "datasets", "indexes", "images", "jobs")
+COLLECTIONS = ("models", "methods", "datasets", "indexes", "jobs")  # images can only be posted
 
 
 @health.get("/livez")

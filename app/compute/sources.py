@@ -43,6 +43,48 @@ def model_source(settings: Settings, name: str) -> ModelSource:
     return ModelSource(name, own or name, None if weights == "NONE" else weights)
 
 
+def own_file(source: ModelSource) -> Path | None:
+    """The Python file of a network of the operator's own; None for the zoo's."""
+    return Path(source.source.split(".py", 1)[0] + ".py") if ".py" in source.source else None
+
+
+def is_shipped(source: ModelSource) -> bool:
+    """Whether a network comes with this program together with its weights: it can be loaded."""
+    known = own_file(source) is None and source.weights in (None, "DEFAULT")
+    return known and (source.weights is None or zoo.shipped(source.source) is not None)
+
+
+def why_unloadable(settings: Settings, name: str) -> str:
+    """Why no worker can load a network, and the remedy, as far as its files tell; else "".
+
+    Nothing is imported: weights that are there may still not fit, or not be had from where they
+    would be downloaded. That is known once a worker has tried (`catalog.require_loadable`).
+    """
+    source = model_source(settings, name)
+    own, weights = own_file(source), source.weights
+    if own is not None and not own.is_file():
+        return (
+            f"The file of model '{name}', {own.name}, is not there any more. For this server: "
+            f"deconvnet serve --model {name}=path/to/net.py:build."
+        )
+    if weights is None:
+        return ""
+    if weights == "DEFAULT":
+        had = own is not None or zoo.shipped(source.source) or zoo.downloadable(source.source)
+        return "" if had else f"Model '{name}' comes without weights. {weights_remedy(name)}"
+    if Path(weights).suffix and not Path(weights).is_file():
+        return (
+            f"The weights of model '{name}', {Path(weights).name}, are not there. "
+            f"{weights_remedy(name)}"
+        )
+    return ""
+
+
+def weights_remedy(name: str) -> str:
+    """What whoever runs this server can do about weights."""
+    return f"For this server: deconvnet serve --weights {name}=path/to/file."
+
+
 @cache
 def _hash(path: Path, size: int, mtime_ns: int) -> str:
     del size, mtime_ns  # part of the cache's key only
@@ -72,10 +114,7 @@ def code_fingerprint() -> str:
 
 def fingerprint(source: ModelSource) -> str:
     """A hash of the network's own file, its weights' bytes and the engine's code."""
-    if ".py" in source.source:
-        file = Path(source.source.split(".py", 1)[0] + ".py")
-    else:
-        file = zoo.models_dir() / f"{source.source}.py"
+    file = own_file(source) or zoo.models_dir() / f"{source.source}.py"
     weights: Path | None = None
     if source.weights == "DEFAULT":
         weights = zoo.shipped(source.source)

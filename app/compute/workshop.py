@@ -2,16 +2,18 @@
 
 import io
 from collections import OrderedDict
+from pathlib import Path
 
 from PIL import Image
 
 import deconvnet as dn
 from app.artifacts import ArtifactStore, sha256
-from app.compute.sources import fingerprint, model_source
+from app.compute.sources import ModelSource, fingerprint, model_source
 from app.compute.units import UnitError, UnitSpec
 from app.datasets import Datasets
 from app.settings import Settings
 from deconvnet.completeness import require_complete
+from deconvnet.errors import DeconvnetError
 from deconvnet.network import Network
 from deconvnet.pictures import to_rgb
 
@@ -37,11 +39,15 @@ class Workshop:
         if key not in self._networks:
             while len(self._networks) >= self.settings.warm_models:
                 self._networks.popitem(last=False)
-            self._networks[key] = dn.load(
-                source.source, weights=source.weights, device=self.settings.device
-            )
+            self._networks[key] = self._load(source)
         self._networks.move_to_end(key)
         return self._networks[key], key
+
+    def _load(self, source: ModelSource) -> Network:
+        try:
+            return dn.load(source.source, weights=source.weights, device=self.settings.device)
+        except DeconvnetError as error:
+            raise type(error)(_by_last_name(str(error), source)) from error
 
     def image(self, spec: UnitSpec) -> Image.Image:
         """The unit's image, upright RGB.
@@ -79,3 +85,13 @@ class Workshop:
         if sha256(data) != spec.image:
             raise UnitError("input_changed", f"'{spec.origin.path}' has changed meanwhile.", 409)
         return data
+
+
+def _by_last_name(text: str, source: ModelSource) -> str:
+    """What is said of a network's files, without the folders of this machine."""
+    for file in filter(None, (source.weights, source.source.split(":")[0])):
+        path = Path(file)
+        for spelled in (path, path.resolve()):
+            if spelled.parent.name:
+                text = text.replace(f"{spelled.parent}/", "")
+    return text

@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.compute.sources import model_names
+from app.compute.sources import (
+    is_shipped,
+    model_names,
+    model_source,
+    weights_remedy,
+    why_unloadable,
+)
 from app.compute.units import UnitError, UnitSpec
-from app.errors import Refusal
+from app.errors import Fault, Refusal
 from app.services.index import Opened
 from app.state import AppState
 from deconvnet.address import Unit
@@ -41,7 +47,7 @@ def remedy(error: UnitError, model: str) -> str:
     """What a unit's error says, and what whoever runs this server can do about missing weights."""
     if error.code != "weights_error":
         return error.detail
-    return f"{error.detail} For this server: deconvnet serve --weights {model}=path/to/file."
+    return f"{error.detail} {weights_remedy(model)}"
 
 
 async def described(state: AppState, model: str, timeout: float) -> Description:
@@ -55,6 +61,26 @@ async def described(state: AppState, model: str, timeout: float) -> Description:
     except UnitError as error:
         raise Refusal(error.status, error.code, remedy(error, model)) from error
     return result.facts
+
+
+async def require_loadable(state: AppState, model: str, timeout: float) -> None:
+    """Refuse a network that cannot be loaded, as its files tell or else a worker that tries.
+
+    One that is not loaded after `timeout` seconds is let pass: its weights may be on their way.
+
+    Raises:
+        Refusal: 422, why not, and the remedy.
+    """
+    if model not in model_names(state.settings):
+        return  # said by whoever looks the name up
+    why = why_unloadable(state.settings, model)
+    if not why and not is_shipped(model_source(state.settings, model)):
+        try:
+            await described(state, model, timeout)
+        except Refusal as refusal:
+            why = refusal.detail if refusal.status < 500 else ""
+    if why:
+        raise Refusal(422, "unloadable_model", why, [Fault("/model", "unloadable_model", why)])
 
 
 def layer_of(description: Description, unit: Unit) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ the registry and the catalogue, so that an accepted job can only fail on its inp
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.compute.sources import code_fingerprint, fingerprint, model_names, model_source
 from app.db import images as image_store
@@ -33,8 +35,10 @@ from deconvnet import methods
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError, ParameterError, nearest
 
+LOADING_S = 10.0
 
-def submit(
+
+async def submit(
     state: AppState, request: JobRequest, *, key: str | None = None, body_sha256: str = ""
 ) -> JobView:
     """Accept a job: once this returns, it survives whatever happens to the server.
@@ -44,15 +48,41 @@ def submit(
         body_sha256: what the key stands for.
 
     Raises:
-        Refusal: 404 or 422, what is wrong with the request; 422 for a key used for another body;
-            429 when too many jobs wait.
+        Refusal: 422, what is wrong with the request; 409 while the key's first submission is under
+            way, 422 for a key used for another body; 429 when too many jobs wait.
         StorageFullError: no room for results.
     """
-    if key is not None:
-        with state.db.read() as session:
-            replayed = _recall(session, key, body_sha256)
-        if replayed is not None:
-            return replayed
+    with _in_flight(state, key):
+        if key is not None:
+            replayed = await run_in_threadpool(_replay, state, key, body_sha256)
+            if replayed is not None:
+                return replayed
+        await catalog.require_loadable(state, request.model, LOADING_S)
+        return await run_in_threadpool(_accept, state, request, key, body_sha256)
+
+
+@contextmanager
+def _in_flight(state: AppState, key: str | None) -> Iterator[None]:
+    """A key is answered once at a time; only the event loop's thread comes here."""
+    if key is None:
+        yield
+        return
+    if key in state.keys_in_flight:
+        detail = "A submission with this Idempotency-Key is under way. Ask again in a second."
+        raise Refusal(409, "idempotency_key_in_flight", detail, retry_after=1)
+    state.keys_in_flight.add(key)
+    try:
+        yield
+    finally:
+        state.keys_in_flight.discard(key)
+
+
+def _replay(state: AppState, key: str, body_sha256: str) -> JobView | None:
+    with state.db.read() as session:
+        return _recall(session, key, body_sha256)
+
+
+def _accept(state: AppState, request: JobRequest, key: str | None, body_sha256: str) -> JobView:
     resolved, fingerprints = _resolve(state, request)
     with state.db.read() as session:
         inputs = _inputs(state, session, request.inputs)

@@ -149,7 +149,7 @@ def listing(
     return _page(request, method or methods.names()[0], before, {}, "")
 
 
-def _submit(state: AppState, given: Mapping[str, str], images: list[dict[str, str]]) -> str:
+def _request(given: Mapping[str, str], images: list[dict[str, str]]) -> JobRequest:
     method = _method(given.get("method", ""))
     params = read_fields(
         method.Params.model_json_schema(),
@@ -169,10 +169,9 @@ def _submit(state: AppState, given: Mapping[str, str], images: list[dict[str, st
         given.get("model", ""), method.name, params, given.get("target", "").strip(), inputs
     )
     try:
-        request = JobRequest.model_validate(body)
+        return JobRequest.model_validate(body)
     except ValidationError as error:
         raise invalid(error) from error
-    return jobs.submit(state, request).id
 
 
 async def _uploads(state: AppState, form: FormData) -> list[dict[str, str]]:
@@ -194,14 +193,14 @@ async def submit(request: Request) -> Response:
         async with request.form(max_files=500, max_fields=100) as form:
             given = {key: value for key, value in form.items() if isinstance(value, str)}
             images = await _uploads(state, form)
-        job = await asyncio.to_thread(_submit, state, given, images)
+        job = await jobs.submit(state, _request(given, images))
     except Refusal as refusal:
         known = given.get("method", "")
         name = known if known in methods.names() else methods.names()[0]
         plain = {key.removeprefix("params."): value for key, value in given.items()}
         page = await asyncio.to_thread(_page, request, name, None, plain, refusal.detail)
         return html("jobs.html", page, refusal.status)
-    return RedirectResponse(Urls.job(job), 303)
+    return RedirectResponse(Urls.job(job.id), 303)
 
 
 def _item(job: str, one: ItemView) -> JobItem:
