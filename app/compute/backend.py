@@ -1,31 +1,31 @@
-"""Where units run: the interface, and the inline one for tests."""
+"""Where units run: what every backend does, and what it says."""
 
-import threading
-from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.artifacts import ArtifactStore
-from app.compute.run import run_unit
-from app.compute.units import UnitError, UnitResult, UnitSpec
-from app.compute.workshop import Workshop
-from app.settings import Settings
+from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker died, or was killed, before the unit was done."""
+    """The unit ended before it was done.
+
+    Attributes:
+        killed: because `kill` or `stop` was asked for.
+        died: the worker is gone, too.
+    """
 
     reason: str
     killed: bool = False
+    died: bool = True
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the unit submitted under `ticket`."""
+    """News of the unit submitted under `ticket`: Progress, maybe often, then how it ended."""
 
     ticket: int
-    value: UnitResult | UnitError | Lost
+    value: Progress | UnitResult | UnitError | Lost
 
 
 class Backend(Protocol):
@@ -34,11 +34,20 @@ class Backend(Protocol):
     def free(self) -> int:
         """How many more units may be submitted now."""
 
-    def submit(self, ticket: int, spec: UnitSpec) -> None:
-        """Start a unit under a number of the caller's choice."""
+    def submit(self, ticket: int, spec: UnitSpec, *, partials: bool = False) -> None:
+        """Start a unit under a number of the caller's choice; `partials`: tell what it has so far.
+
+        The result does not depend on `partials`.
+        """
 
     def poll(self, timeout_s: float) -> list[Outcome]:
-        """The units that have ended, waiting up to `timeout_s` for one or for `wake`."""
+        """News, in order for each unit, waiting up to `timeout_s` for some or for `wake`."""
+
+    def stop(self, ticket: int) -> None:
+        """Ask a running unit to end at its next step; `poll` tells it as `Lost`, unless it is done.
+
+        A unit that makes no steps does not heed it.
+        """
 
     def kill(self, ticket: int) -> None:
         """End a running unit by force; `poll` tells it as `Lost`."""
@@ -48,38 +57,3 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """End all workers."""
-
-
-class InlineBackend:
-    """Runs each unit where it is submitted, in the same process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._workshop = Workshop(settings, ArtifactStore(settings.data_dir / "artifacts"))
-        self._done: deque[Outcome] = deque()
-        self._woken = threading.Event()
-
-    def free(self) -> int:
-        return 0 if self._done else 1
-
-    def submit(self, ticket: int, spec: UnitSpec) -> None:
-        try:
-            self._done.append(Outcome(ticket, run_unit(spec, self._workshop)))
-        except UnitError as error:
-            self._done.append(Outcome(ticket, error))
-
-    def poll(self, timeout_s: float) -> list[Outcome]:
-        if not self._done:
-            self._woken.wait(timeout_s)
-        self._woken.clear()
-        done = list(self._done)
-        self._done.clear()
-        return done
-
-    def kill(self, ticket: int) -> None:
-        """Nothing: a unit has ended when `submit` returns."""
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    def close(self) -> None:
-        """Nothing to end."""

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from app.compute.backend import Lost, Outcome
-from app.compute.units import UnitSpec
+from app.compute.units import Progress, UnitSpec
 from app.compute.worker import work
 from app.settings import Settings
 
@@ -66,12 +66,12 @@ class ProcessBackend:
         self.start()
         return sum(worker.free for worker in self._workers)
 
-    def submit(self, ticket: int, spec: UnitSpec) -> None:
+    def submit(self, ticket: int, spec: UnitSpec, *, partials: bool = False) -> None:
         worker = next(worker for worker in self._workers if worker.free)
         worker.ticket = ticket
         # A worker that has just died is told by `poll`, with this ticket.
         with contextlib.suppress(OSError):
-            worker.connection.send((ticket, spec))
+            worker.connection.send((ticket, spec, partials))
 
     def poll(self, timeout_s: float) -> list[Outcome]:
         handles: list[Connection | int] = [worker.connection for worker in self._workers]
@@ -88,15 +88,16 @@ class ProcessBackend:
 
     def _receive(self, worker: _Worker) -> Outcome | None:
         try:
-            message = worker.connection.recv()
+            message: Outcome | None = worker.connection.recv()
         except (EOFError, OSError):
             return self._bury(worker)
         self._idle_deaths = 0
         if message is None:
             worker.ready = True
             return None
-        worker.ticket = None
-        return Outcome(*message)
+        if not isinstance(message.value, Progress):
+            worker.ticket = None
+        return message
 
     def _bury(self, worker: _Worker) -> Outcome | None:
         self._workers.remove(worker)
@@ -109,6 +110,12 @@ class ProcessBackend:
             return None
         reason = f"the worker process ended with code {worker.process.exitcode}"
         return Outcome(worker.ticket, Lost(reason, worker.killed))
+
+    def stop(self, ticket: int) -> None:
+        for worker in self._workers:
+            if worker.ticket == ticket:
+                with contextlib.suppress(OSError):
+                    worker.connection.send(ticket)
 
     def kill(self, ticket: int) -> None:
         for worker in self._workers:

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 import deconvnet as dn
 from app.compute.kernels import kernel_facts, kernel_sheet
-from app.compute.units import UnitError, UnitResult, UnitSpec
+from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 from app.compute.workshop import Workshop
 from app.errors import ArtifactMissingError, Refusal, StorageFullError
 from deconvnet import methods
@@ -32,9 +33,17 @@ from deconvnet.network import Network
 
 _FATAL = (AddressError, GraphError, ModelError, ParameterError, WeightsError)
 
+Tell = Callable[[Progress], None]
 
-def run_unit(spec: UnitSpec, workshop: Workshop) -> UnitResult:
+
+def run_unit(
+    spec: UnitSpec, workshop: Workshop, tell: Tell = lambda _: None, *, partials: bool = False
+) -> UnitResult:
     """Compute one unit: a pure function of the specification and of the files that it names.
+
+    Args:
+        tell: called at each step of the method; what it raises ends the unit.
+        partials: let it have what is known so far, too; the result is the same either way.
 
     Raises:
         UnitError: what the specification asks for cannot be computed, and why.
@@ -42,7 +51,8 @@ def run_unit(spec: UnitSpec, workshop: Workshop) -> UnitResult:
     started = time.perf_counter()
     try:
         net, network_key = workshop.network(spec.model)
-        made = _KINDS[spec.kind](net, spec, workshop)
+        work = _Work(net, spec, spec.key(network_key), workshop, started, tell, partials)
+        return work.keep(_KINDS[spec.kind](work))
     except UnitError:
         raise
     except Refusal as error:
@@ -53,23 +63,52 @@ def run_unit(spec: UnitSpec, workshop: Workshop) -> UnitResult:
         raise UnitError(_code(error), str(error), fatal=isinstance(error, _FATAL)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise UnitError("out_of_memory", f"Not enough memory for {spec.model}.", 503) from error
-    elapsed_s = round(time.perf_counter() - started, 4)
-    files = {f"{name}.png": _png(pixels) for name, pixels in made.pictures.items()}
-    files |= {f"{name}.npy": _npy(array) for name, array in made.arrays.items()}
-    before = workshop.artifacts.written
-    try:
-        kept = workshop.artifacts.put_all(files)
     except StorageFullError as error:
         raise UnitError("storage_full", str(error), 507) from error
-    return UnitResult(
-        key=spec.key(network_key),
-        facts=dict(made.facts),
-        pictures={name: kept[f"{name}.png"] for name in made.pictures},
-        arrays={name: kept[f"{name}.npy"] for name in made.arrays},
-        provenance=made.provenance,
-        elapsed_s=elapsed_s,
-        stored_bytes=workshop.artifacts.written - before,
-    )
+
+
+@dataclass
+class _Work:
+    """A unit under way."""
+
+    net: Network
+    spec: UnitSpec
+    key: str
+    workshop: Workshop
+    started: float
+    tell: Tell
+    partials: bool
+    done: int = 0
+    total: int = 0
+
+    def keep(self, made: Explanation) -> UnitResult:
+        """Store the pictures and arrays."""
+        elapsed_s = self._elapsed()
+        files = {f"{name}.png": _png(pixels) for name, pixels in made.pictures.items()}
+        files |= {f"{name}.npy": _npy(array) for name, array in made.arrays.items()}
+        before = self.workshop.artifacts.written
+        kept = self.workshop.artifacts.put_all(files)
+        return UnitResult(
+            key=self.key,
+            facts=dict(made.facts),
+            pictures={name: kept[f"{name}.png"] for name in made.pictures},
+            arrays={name: kept[f"{name}.npy"] for name in made.arrays},
+            provenance=made.provenance,
+            elapsed_s=elapsed_s,
+            stored_bytes=self.workshop.artifacts.written - before,
+        )
+
+    def step(self, done: int, total: int) -> None:
+        """Tell how far it is."""
+        self.done, self.total = done, total
+        self.tell(Progress(done, total, self._elapsed()))
+
+    def part(self, made: Explanation) -> None:
+        """Tell what is known so far."""
+        self.tell(Progress(self.done, self.total, self._elapsed(), self.keep(made)))
+
+    def _elapsed(self) -> float:
+        return round(time.perf_counter() - self.started, 4)
 
 
 def _code(error: DeconvnetError) -> str:
@@ -90,19 +129,24 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _explain(net: Network, spec: UnitSpec, workshop: Workshop) -> Explanation:
+def _explain(work: _Work) -> Explanation:
+    net, spec = work.net, work.spec
     assert spec.method is not None
     method = methods.get(spec.method)
     try:
         target = Target.model_validate(spec.target or {})
     except ValidationError as error:
         raise ParameterError(f"The target {spec.target} is not one: {error}.") from error
-    x = net.preprocess(workshop.image(spec)).to(net.device)
-    return method.run(net, x, target, spec.params)
+    x = net.preprocess(work.workshop.image(spec)).to(net.device)
+    on_partial = work.part if work.partials else None
+    return method.run(
+        net, x, target, spec.params, on_progress=work.step, on_partial=on_partial
+    )  # fmt: skip
 
 
-def _predict(net: Network, spec: UnitSpec, workshop: Workshop) -> Explanation:
-    logits = forward(net, net.preprocess(workshop.image(spec)).to(net.device))[0]
+def _predict(work: _Work) -> Explanation:
+    net, spec = work.net, work.spec
+    logits = forward(net, net.preprocess(work.workshop.image(spec)).to(net.device))[0]
     shares = logits.double().softmax(0)
     if not torch.isfinite(shares).all():
         raise UnitError("not_finite", f"{spec.model} gives NaN or infinity for this image.")
@@ -115,8 +159,8 @@ def _predict(net: Network, spec: UnitSpec, workshop: Workshop) -> Explanation:
     return Explanation({}, {}, {"classes": found}, f"{net.name} {net.fingerprint[:12]}")
 
 
-def _filters(net: Network, spec: UnitSpec, workshop: Workshop) -> Explanation:
-    del workshop
+def _filters(work: _Work) -> Explanation:
+    net, spec = work.net, work.spec
     assert spec.layer is not None
     grid = dn.filters(net, spec.layer)
     sheet, cells = kernel_sheet(grid, spec.scale)
@@ -125,12 +169,12 @@ def _filters(net: Network, spec: UnitSpec, workshop: Workshop) -> Explanation:
     return Explanation({}, {"grid": sheet}, facts, line)
 
 
-def _describe(net: Network, spec: UnitSpec, workshop: Workshop) -> Explanation:
-    del spec, workshop
+def _describe(work: _Work) -> Explanation:
+    net = work.net
     return Explanation({}, {}, describe(net), f"{net.name} {net.fingerprint[:12]}")
 
 
-_KINDS: Mapping[str, Callable[[Network, UnitSpec, Workshop], Explanation]] = {
+_KINDS: Mapping[str, Callable[[_Work], Explanation]] = {
     "explain": _explain,
     "predict": _predict,
     "filters": _filters,

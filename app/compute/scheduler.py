@@ -1,26 +1,31 @@
 """Gives units to the backend: pages before jobs, each within its deadline, each at most once."""
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import logging
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from app.artifacts import ArtifactStore
-from app.compute.backend import Backend, InlineBackend, Lost, Outcome
+from app.compute.backend import Backend, Lost, Outcome
 from app.compute.cache import ResultCache
+from app.compute.inline import InlineBackend
 from app.compute.process import ProcessBackend
 from app.compute.sources import fingerprint, model_source
-from app.compute.units import UnitError, UnitResult, UnitSpec
+from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 from app.errors import AppError
 from app.metrics import Metrics
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 2.0
+FAILED_S = 10.0  # how long a failure is remembered, for pages that look again
 
 
 class Priority(IntEnum):
@@ -40,7 +45,13 @@ class WorkerLostError(AppError):
 
 @dataclass(order=True)
 class Task:
-    """A unit on its way; `future` tells its result, UnitError or WorkerLostError."""
+    """A unit on its way.
+
+    Attributes:
+        future: tells its result, UnitError or WorkerLostError.
+        progress: the newest; one without a partial result keeps the one before's.
+        first: done as soon as there is something to show: a partial result, or the end.
+    """
 
     priority: Priority
     ticket: int
@@ -48,8 +59,20 @@ class Task:
     key: str = field(compare=False)
     retries: int = field(compare=False, default=0)
     future: "Future[UnitResult]" = field(compare=False, default_factory=Future)
+    progress: Progress = field(compare=False, default=Progress())
+    first: "Future[None]" = field(compare=False, default_factory=Future)
     deadline: float = field(compare=False, default=0.0)
     overdue: bool = field(compare=False, default=False)
+    unwanted: bool = field(compare=False, default=False)
+    killed: bool = field(compare=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.future.add_done_callback(lambda _: self.show())
+
+    def show(self) -> None:
+        """There is something to show."""
+        if not self.first.done():
+            self.first.set_result(None)
 
 
 def make_backend(settings: Settings) -> Backend:
@@ -79,6 +102,7 @@ class Compute:
         self._queue: list[Task] = []
         self._running: dict[int, Task] = {}
         self._shared: dict[str, Task] = {}
+        self._leaving: set[int] = set()
         self._doomed: set[int] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="compute", daemon=True)
@@ -120,12 +144,14 @@ class Compute:
     def submit(self, spec: UnitSpec, priority: Priority, *, retries: int = 0) -> Task:
         """Queue a unit; `retries`: how often to try again when the worker dies of it.
 
-        Interactive units that are alike and on their way share one task.
+        Interactive units that are alike and on their way share one task; so do those that are
+        asked for again just after they failed.
         """
         key = self.key(spec)
         with self._lock:
             if self._stopping:
                 raise WorkerLostError("the server is stopping", wanted=True)
+            self._forget()
             if priority is Priority.INTERACTIVE and key in self._shared:
                 return self._shared[key]
             task = Task(priority, next(self._numbers), spec, key, retries)
@@ -155,12 +181,44 @@ class Compute:
         except WorkerLostError as error:
             raise UnitError("worker_lost", f"The computation failed: {error}.", 503) from error
 
+    async def look(self, spec: UnitSpec, timeout: float) -> UnitResult | Progress:
+        """The unit's result or, while it is computed, how far it is; computed if need be.
+
+        It waits until there is something to show, `timeout` seconds at most.
+
+        Raises:
+            UnitError: it cannot be computed.
+        """
+        found = await asyncio.to_thread(self.cached, spec)
+        if found is not None:
+            return found
+        task = self.submit(spec, Priority.INTERACTIVE, retries=2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(asyncio.wrap_future(task.first))
+        return await self.run(spec) if task.future.done() else task.progress
+
+    def abandon(self, spec: UnitSpec) -> None:
+        """Nobody wants this interactive unit any more: drop it, or let it end at its next step.
+
+        One that takes no notice is ended by force after `STOP_GRACE_S` seconds.
+        """
+        with self._lock:
+            task = self._shared.pop(self.key(spec), None)
+            if task is None:
+                return
+            self._leaving.add(task.ticket)
+        self.withdraw(task.ticket)
+        self.backend.wake()
+
     def withdraw(self, ticket: int) -> None:
         """Take a unit out of the queue, if it is still there."""
         with self._lock:
             dropped = [task for task in self._queue if task.ticket == ticket]
             self._queue = [task for task in self._queue if task.ticket != ticket]
             heapq.heapify(self._queue)
+            for task in dropped:
+                self._unshare(task)
         for task in dropped:
             task.future.set_exception(WorkerLostError("taken out of the queue", wanted=True))
 
@@ -191,28 +249,34 @@ class Compute:
                 task = heapq.heappop(self._queue)
                 self._running[task.ticket] = task
             task.deadline = time.monotonic() + self.settings.unit_timeout_s
-            self.backend.submit(task.ticket, task.spec)
+            watched = task.priority is Priority.INTERACTIVE
+            self.backend.submit(task.ticket, task.spec, partials=watched)
             free -= 1
 
     def _end_by_force(self) -> None:
         now = time.monotonic()
         with self._lock:
+            leaving, self._leaving = self._leaving & self._running.keys(), set()
+            for ticket in leaving:
+                self._running[ticket].unwanted = True
+                self._running[ticket].deadline = now + STOP_GRACE_S
             doomed, self._doomed = self._doomed & self._running.keys(), set()
             for task in self._running.values():
-                if now > task.deadline and not task.overdue:
-                    task.overdue = True
+                if now > task.deadline and not task.killed:
+                    task.killed, task.overdue = True, not task.unwanted
                     doomed.add(task.ticket)
+        for ticket in leaving:
+            self.backend.stop(ticket)
         for ticket in doomed:
             self.backend.kill(ticket)
 
     def _finish(self, outcome: Outcome) -> None:
         task = self._running[outcome.ticket]
         value = outcome.value
-        if isinstance(value, Lost):
-            self._metrics.workers_lost.inc()
-        elif isinstance(value, UnitResult):
-            method = task.spec.method or task.spec.kind
-            self._metrics.units.labels(method, task.spec.model).observe(value.elapsed_s)
+        if isinstance(value, Progress):
+            self._note(task, value)
+            return
+        self._measure(task, value)
         if isinstance(value, Lost) and self._again(task, value):
             return
         if isinstance(value, UnitResult):
@@ -221,19 +285,52 @@ class Compute:
                 self.cache.put(value)
             except (OSError, AppError) as error:
                 log.warning("A result could not be kept in the cache: %s", error)
+            ending: UnitResult | UnitError | WorkerLostError = value
+        elif isinstance(value, Lost):
+            ending = self._lost(task, value)
+        else:
+            ending = value
         with self._lock:
             del self._running[task.ticket]
-            self._shared.pop(task.key, None)
-        if isinstance(value, UnitResult):
-            task.future.set_result(value)
-        elif isinstance(value, UnitError):
-            task.future.set_exception(value)
-        elif task.overdue:
-            limit = f"{self.settings.unit_timeout_s:g} s"
-            task.future.set_exception(UnitError("deadline", f"Not done within {limit}.", 504))
+            task.deadline = time.monotonic() + FAILED_S
+            if isinstance(ending, UnitResult) or getattr(ending, "wanted", False):
+                self._unshare(task)
+        if isinstance(ending, UnitResult):
+            task.future.set_result(ending)
         else:
-            wanted = self._stopping or value.killed
-            task.future.set_exception(WorkerLostError(value.reason, wanted=wanted))
+            task.future.set_exception(ending)
+
+    def _measure(self, task: Task, value: UnitResult | UnitError | Lost) -> None:
+        if isinstance(value, Lost) and value.died:
+            self._metrics.workers_lost.inc()
+        elif isinstance(value, UnitResult):
+            method = task.spec.method or task.spec.kind
+            self._metrics.units.labels(method, task.spec.model).observe(value.elapsed_s)
+
+    def _lost(self, task: Task, lost: Lost) -> UnitError | WorkerLostError:
+        if task.overdue:
+            limit = f"{self.settings.unit_timeout_s:g} s"
+            return UnitError("deadline", f"Not done within {limit}.", 504)
+        return WorkerLostError(lost.reason, wanted=self._stopping or lost.killed)
+
+    def _unshare(self, task: Task) -> None:
+        if self._shared.get(task.key) is task:
+            del self._shared[task.key]
+
+    def _forget(self) -> None:
+        """Let what failed a while ago be tried again."""
+        now = time.monotonic()
+        for task in [task for task in self._shared.values() if task.future.done()]:
+            if now > task.deadline:
+                del self._shared[task.key]
+
+    def _note(self, task: Task, progress: Progress) -> None:
+        if progress.partial is None:
+            task.progress = replace(progress, partial=task.progress.partial)
+            return
+        self.artifacts.account(progress.partial.stored_bytes)
+        task.progress = progress
+        task.show()
 
     def _again(self, task: Task, lost: Lost) -> bool:
         if task.overdue or lost.killed or self._stopping or not task.retries:

@@ -1,4 +1,4 @@
-"""What is computed, as data: a unit's specification, its result, its failure.
+"""What is computed, as data: a unit's specification, its progress, its result, its failure.
 
 A unit is one thing that a page shows or a job's item asks for. Its key is a hash of everything
 that decides the result, so the same unit asked for twice is computed once.
@@ -7,6 +7,7 @@ that decides the result, so the same unit asked for twice is computed once.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
@@ -96,6 +97,22 @@ class UnitResult(BaseModel):
     provenance: str = ""
     elapsed_s: float = 0.0
     stored_bytes: int = Field(default=0, exclude=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a unit is that is still being computed.
+
+    Attributes:
+        done, total: steps, as its method counts them; 0 of 0 before the first.
+        elapsed_s: seconds of computing.
+        partial: what is known so far, as a result that can be shown but is not the unit's.
+    """
+
+    done: int = 0
+    total: int = 0
+    elapsed_s: float = 0.0
+    partial: UnitResult | None = None
 
 
 class UnitError(AppError):

@@ -1,9 +1,8 @@
-"""The worker process: receives specifications through a pipe, sends results back.
+"""The worker process: receives specifications through a pipe, sends progress and results back.
 
 It leaves when the pipe closes, that is, at once when the server has gone, whatever it is doing.
 """
 
-import logging
 import os
 import queue
 import signal
@@ -11,38 +10,46 @@ import threading
 from multiprocessing.connection import Connection
 
 from app.artifacts import ArtifactStore
-from app.compute.run import run_unit
-from app.compute.units import UnitError, UnitResult, UnitSpec
+from app.compute.backend import Outcome
+from app.compute.perform import heeding, perform
+from app.compute.units import UnitSpec
 from app.compute.workshop import Workshop
 from app.settings import Settings
 
-log = logging.getLogger(__name__)
+Order = tuple[int, UnitSpec, bool]  # ticket, what, whether partial results are wanted
 
 
 def work(connection: Connection, settings: Settings) -> None:
     """Serve units until the other end of the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the server decides
-    inbox: queue.SimpleQueue[tuple[int, UnitSpec]] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
+    inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    unwanted: set[int] = set()
+    threading.Thread(target=_receive, args=(connection, inbox, unwanted), daemon=True).start()
 
     workshop = Workshop(settings, ArtifactStore(settings.data_dir / "artifacts"))
+
+    def serve(ticket: int, spec: UnitSpec, partials: bool) -> None:
+        tell = heeding(
+            lambda said: connection.send(Outcome(ticket, said)), lambda: ticket in unwanted
+        )
+        connection.send(Outcome(ticket, perform(spec, workshop, tell, partials=partials)))
+        unwanted.discard(ticket)
+
     connection.send(None)  # ready
     while True:
-        ticket, spec = inbox.get()
-        value: UnitResult | UnitError
-        try:
-            value = run_unit(spec, workshop)
-        except UnitError as error:
-            value = error
-        except Exception as error:
-            log.exception("Unit %s of %s failed", spec.kind, spec.model)
-            value = UnitError("internal_error", f"{type(error).__name__}: {error}", 500)
-        connection.send((ticket, value))
+        serve(*inbox.get())
 
 
-def _receive(connection: Connection, inbox: "queue.SimpleQueue[tuple[int, UnitSpec]]") -> None:
+def _receive(
+    connection: Connection, inbox: "queue.SimpleQueue[Order]", unwanted: set[int]
+) -> None:  # fmt: skip
+    """Take orders; a bare ticket takes one back."""
     while True:
         try:
-            inbox.put(connection.recv())
+            said: Order | int = connection.recv()
         except (EOFError, OSError):
             os._exit(0)  # the main thread may be deep in a computation that nobody awaits
+        if isinstance(said, int):
+            unwanted.add(said)
+        else:
+            inbox.put(said)

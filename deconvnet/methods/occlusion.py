@@ -61,14 +61,12 @@ class OcclusionMethod(Method):
             net, x, run.target.class_id, params.size, params.stride, params.fill, run.target.unit,
             progressive=True, on_progress=run.on_progress,
         )  # fmt: skip
-        last: Explanation | None = None
         for stage in stages:
-            if last is not None and run.on_partial is not None:
-                run.on_partial(last)
-            last = present(net, x, stage)
-        if last is None:
-            raise ParameterError("Occlusion gave no map.")
-        return last
+            if stage.stride == params.stride:
+                return present(net, x, stage)
+            if run.on_partial is not None:
+                run.on_partial(present(net, x, stage))
+        raise ParameterError("Occlusion gave no map.")
 
 
 def _name(net: Network, label: int) -> str:
