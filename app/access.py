@@ -6,6 +6,7 @@ a session, which the browser keeps as a cookie. Codes and sessions are made with
 token ends them all.
 """
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -110,13 +111,11 @@ def _write_once(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(handle, text.encode() + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
-        path.hardlink_to(partial)
-    except FileExistsError:
-        pass
+        with open(handle, "wb") as file:  # noqa: PTH123 - of a descriptor
+            file.write(text.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(partial)
     finally:
         partial.unlink()

@@ -16,6 +16,7 @@ from app.errors import ArtifactMissingError, StorageFullError
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_BROKEN = (errno.EIO, errno.EROFS)
 
 
 def sha256(data: bytes) -> str:
@@ -27,28 +28,47 @@ def write_whole(path: Path, data: bytes) -> None:
     """Put `data` at `path` so that a crash at any moment leaves the old file or the new one.
 
     Raises:
-        StorageFullError: there is no room; nothing has changed.
+        StorageFullError: there is no room, or the disk takes no writes; the old file is whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = ""
     try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(path.parent.parent)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
             temporary = file.name
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except OSError as error:
         if temporary:
-            Path(temporary).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
         if error.errno in _FULL:
             raise StorageFullError("The disk is full. Free some room and retry.") from error
+        if error.errno in _BROKEN:
+            detail = f"The disk takes no writes ({error.strerror}). Have it looked at and retry."
+            raise StorageFullError(detail) from error
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_unfinished(root: Path) -> int:
+    """Remove what `write_whole` had not finished below `root` when its process was killed."""
+    orphans = list(root.glob("*/.tmp-*"))
+    for path in orphans:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return len(orphans)
 
 
 class ArtifactStore:
@@ -174,11 +194,3 @@ class ArtifactStore:
             yield
         finally:
             os.close(handle)
-
-    def clean(self) -> int:
-        """Remove temporary files that a crash has left; how many there were."""
-        orphans = list(self.root.glob("*/.tmp-*"))
-        for path in orphans:
-            with contextlib.suppress(OSError):
-                path.unlink()
-        return len(orphans)

@@ -3,7 +3,7 @@
 AppError
 ├── Refusal               a request that is refused: HTTP status, code and what to do about it
 ├── ArtifactMissingError  a stored file that is not there
-├── StorageFullError      no room left, on the disk or in the quota
+├── StorageFullError      no room left, on the disk or in the quota, or a disk that takes no writes
 ├── DatabaseError_        a database that cannot be used as it is: corrupt, or of a newer program
 ├── TokenError            a token file that cannot be used as it is
 ├── PortError             a port that cannot be listened on
@@ -62,7 +62,7 @@ class ArtifactMissingError(AppError):
 
 
 class StorageFullError(AppError):
-    """No room left."""
+    """Nothing can be stored now; what was stored before is whole."""
 
 
 class DatabaseError_(AppError):

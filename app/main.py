@@ -17,7 +17,7 @@ from app.api import errors
 from app.api.checks import make_checks
 from app.api.links import API
 from app.api.middleware import Guard
-from app.artifacts import ArtifactStore
+from app.artifacts import ArtifactStore, remove_unfinished
 from app.compute.scheduler import Compute
 from app.datasets import Datasets
 from app.db import totals
@@ -135,8 +135,7 @@ def _start(state: AppState) -> None:
     if state.settings.auth:
         state.access.token  # noqa: B018 - one that cannot be used is said now
     state.db.migrate()
-    orphans = state.artifacts.clean()
-    if orphans:
+    if orphans := sum(map(remove_unfinished, (state.artifacts.root, state.compute.cache.root))):
         log.info("%d unfinished files of an earlier run removed", orphans)
     state.compute.start()
     state.decoder.start()

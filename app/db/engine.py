@@ -12,10 +12,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.orm import Session
 
 from app.db.jobs import CHANGED
+from app.db.refusals import disk_refusal
 from app.errors import DatabaseError_
 
 # Older versions can corrupt a write-ahead log that several connections use.
@@ -63,11 +64,18 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session that alone may write; committed at the end, undone by an exception."""
+        """A session that alone may write; committed at the end, undone by an exception.
+
+        Raises:
+            StorageFullError: the disk takes no writes.
+        """
         engine = self.engine.execution_options(immediate=True)
         with self._writing, Session(engine, expire_on_commit=False) as session:
-            with session.begin():
-                yield session
+            try:
+                with session.begin():
+                    yield session
+            except DBAPIError as error:
+                raise disk_refusal(error) or error from error.orig
             changed = session.info.get(CHANGED)
         if changed:
             self._changed(changed)
@@ -77,17 +85,21 @@ class Database:
 
         Raises:
             DatabaseError_: the file is corrupt or was made by a newer program.
+            StorageFullError: the disk takes no writes.
         """
         config = Config()
         folder = Path(__file__).parent / "migrations"
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         try:
             with self.engine.connect() as connection:
+                _refuse_corrupt(connection, self.path)
                 _refuse_newer(connection, ScriptDirectory.from_config(config), self.path)
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 connection.commit()
         except DatabaseError as error:
+            if refusal := disk_refusal(error):
+                raise refusal from error
             raise DatabaseError_(
                 f"The database {self.path.name} cannot be used: {error.orig}. Restore a backup, or "
                 "move the file away to start empty."
@@ -111,6 +123,15 @@ def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
 def _begin(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _refuse_corrupt(connection: Connection, path: Path) -> None:
+    (found,) = connection.exec_driver_sql("PRAGMA quick_check(1)").one()
+    if found != "ok":
+        raise DatabaseError_(
+            f"The database {path.name} is corrupt: {found}. Restore a backup, or move the file "
+            "away to start empty."
+        )
 
 
 def _refuse_newer(connection: Connection, scripts: ScriptDirectory, path: Path) -> None:

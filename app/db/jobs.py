@@ -6,7 +6,7 @@ and back to queued when what failed of it is tried again. Counts change in the t
 changes the item, so they always agree; so do the events, one for each version of a job.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,9 +198,15 @@ def release(session: Session, claim: Claim, now: float, *, died: bool, most_deat
     return True
 
 
-def adopt(session: Session, owner: str, now: float) -> int:
-    """Give back every item that a server which is gone had claimed; how many there were."""
-    left = session.scalars(select(Item).where(Item.state == "running", Item.owner != owner)).all()
+def adopt(session: Session, held: Collection[tuple[int, int, int]], now: float) -> int:
+    """Give back every item that is claimed and that nobody computes; how many there were.
+
+    Args:
+        held: the claims that stand: job, number and attempt.
+    """
+    active = select(Job.seq).where(Job.state.in_(ACTIVE))
+    running = select(Item).where(Item.job.in_(active), Item.state == "running")
+    left = [one for one in session.scalars(running) if (one.job, one.n, one.attempt) not in held]
     for one in left:
         job = session.get_one(Job, one.job)
         one.owner = None

@@ -4,6 +4,7 @@ It is one thread of the server and the only writer of items. What it holds in me
 any moment: the database says what is left to do.
 """
 
+import json
 import logging
 import queue
 import threading
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 CANCEL_GRACE_S = 2.0
 MOST_DEATHS = 3
+FULL_PAUSE_S = 5.0
+MOST_PATIENCE_S = 5.0
 
 Change = Callable[[Session, float], object]
 
@@ -70,12 +73,14 @@ class Coordinator:
         self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._deadlines: dict[tuple[int, float], float] = {}
         self._draining = False
+        self._doubt = False  # whether the last commit failed: it may have been made all the same
+        self._not_before = 0.0
         self._thread = threading.Thread(target=self._loop, name="coordinator", daemon=True)
 
     def start(self) -> None:
         """Take over what an earlier server has left, and begin."""
         with self._db.write() as session:
-            adopted = store.adopt(session, self.owner, time.time())
+            adopted = store.adopt(session, (), time.time())
         if adopted:
             log.info("%d items were under way when the last server ended", adopted)
         self._thread.start()
@@ -99,15 +104,19 @@ class Coordinator:
         self._thread.join(timeout_s)
 
     def _loop(self) -> None:
+        patience = 0.25
         while True:
             self._gather()
             try:
                 for claim in self._transact():
                     self._launch(claim)
                 self._enforce()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("The database does not take changes: %s; trying again", error)
-                time.sleep(0.5)
+                patience = 0.25
+            except Exception as error:
+                known = isinstance(error, SQLAlchemyError | OSError | StorageFullError)
+                log.warning("Jobs do not go on: %s; trying again", error, exc_info=not known)
+                time.sleep(patience)
+                patience = min(2 * patience, MOST_PATIENCE_S)
             if self._draining and not self._flights and not self._changes:
                 return
 
@@ -123,7 +132,7 @@ class Coordinator:
         self._changes += [one for one in news if one is not None]
 
     def _room(self) -> int:
-        if self._draining:
+        if self._draining or time.monotonic() < self._not_before:
             return 0
         landed = len(self._changes)
         return self._ahead - len(self._flights) + landed
@@ -133,19 +142,27 @@ class Coordinator:
         room = self._room()
         if room > 0 and not self._enough_disk():
             room = 0
-        if not self._changes and (room <= 0 or not self._pending()):
+        if not self._changes and not self._doubt and (room <= 0 or not self._pending()):
             return []
         now = time.time()
+        doubt, self._doubt = self._doubt, True
         with self._db.write() as session:
             for _, change in self._changes:
                 change(session, now)
+            if doubt:
+                store.adopt(session, self._held(), now)
             claims = store.claim(session, self.owner, room, now) if room > 0 else []
+        self._doubt = False
         for place, _ in self._changes:
             self._flights.pop(place, None)
         self._changes.clear()
         for claim in claims:
             self._flights[claim.job, claim.n] = _Flight(claim)
         return claims
+
+    def _held(self) -> set[tuple[int, int, int]]:
+        claims = (flight.claim for flight in self._flights.values())
+        return {(claim.job, claim.n, claim.attempt) for claim in claims}
 
     def _pending(self) -> bool:
         with self._db.read() as session:
@@ -174,7 +191,20 @@ class Coordinator:
             self._inbox.put((place, _failure(claim, error)))
             return
         self._flights[place].task = task
-        task.future.add_done_callback(lambda _: self._inbox.put((place, _ending(claim, task))))
+        task.future.add_done_callback(lambda _: self._inbox.put((place, self._ending(claim, task))))
+
+    def _ending(self, claim: store.Claim, task: Task) -> Change:
+        error = task.future.exception()
+        if getattr(error, "code", None) == "storage_full":
+            log.warning("No item is started for %g s: %s", FULL_PAUSE_S, error)
+            self._not_before = time.monotonic() + FULL_PAUSE_S
+        if error is not None:
+            return _failure(claim, error)
+        try:
+            return _success(claim, task.future.result())
+        except Exception as unfit:
+            log.exception("The result of item %d of job %d is unfit", claim.n, claim.job)
+            return _failure(claim, unfit)
 
     def _spec(self, claim: store.Claim) -> UnitSpec:
         given, request = claim.input, claim.request
@@ -207,9 +237,9 @@ class Coordinator:
         while not self._cancelled.empty():
             self._end_flights(self._cancelled.get(), now)
         for job, run in [key for key, deadline in self._deadlines.items() if now > deadline]:
-            del self._deadlines[job, run]
             if self._expire(job, run):
                 self._end_flights(job, now)
+            del self._deadlines[job, run]
         for flight in self._flights.values():
             if flight.task and flight.kill_at is not None and now > flight.kill_at:
                 flight.kill_at = None
@@ -239,6 +269,7 @@ def _success(claim: store.Claim, result: UnitResult) -> Change:
         value["pictures"] = {}
     if "npy" not in wanted:
         value["arrays"] = {}
+    json.dumps(value, allow_nan=False)  # what no JSON can say could be neither kept nor sent
     return lambda session, now: store.succeed(session, claim, value, now)
 
 
@@ -249,6 +280,10 @@ def _failure(claim: store.Claim, error: BaseException) -> Change:
             session, claim, now, died=died, most_deaths=MOST_DEATHS
         )
     code = getattr(error, "code", "internal_error")
+    if code == "storage_full":  # no fault of the item's: it waits until there is room
+        return lambda session, now: store.release(
+            session, claim, now, died=False, most_deaths=MOST_DEATHS
+        )
     value: JsonObject = {"code": code, "detail": str(error)}
     if getattr(error, "fatal", False):
         return lambda session, now: _fail_all(session, claim, value, now)
@@ -261,10 +296,3 @@ def _fail_all(session: Session, claim: store.Claim, error: JsonObject, now: floa
     if job.state == "running":
         store.stop(session, job, now, error, "running")
     store.fail(session, claim, error, now)
-
-
-def _ending(claim: store.Claim, task: Task) -> Change:
-    error = task.future.exception()
-    if error is not None:
-        return _failure(claim, error)
-    return _success(claim, task.future.result())

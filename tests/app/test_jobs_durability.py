@@ -66,8 +66,8 @@ class Server:
         found = []
         for pid in children(self.process.pid):
             with contextlib.suppress(OSError):
-                if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(pid)
+                if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found += children(pid)
         return found
 
     def kill(self) -> None:

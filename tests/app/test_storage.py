@@ -7,7 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from app.artifacts import ArtifactStore
+from app.artifacts import ArtifactStore, remove_unfinished
 from app.datasets import Datasets
 from app.db import jobs as store
 from app.db.engine import Database, journal_mode
@@ -25,6 +25,13 @@ def test_an_artifact_is_named_by_its_content_and_written_once(tmp_path: Path) ->
     for bad in ("../../etc/passwd", name[:-1], name + "\n", "0" * 64):
         with pytest.raises(ArtifactMissingError):
             artifacts.read(bad)
+
+
+def test_what_a_killed_writer_left_unfinished_is_removed_at_the_start(tmp_path: Path) -> None:
+    name = ArtifactStore(tmp_path).put(b"whole")
+    (tmp_path / name[:2] / ".tmp-abc").write_bytes(b"half")
+    assert remove_unfinished(tmp_path) == 1
+    assert [path.name for path in (tmp_path / name[:2]).iterdir()] == [name[2:]]
 
 
 def test_a_full_quota_refuses_and_leaves_nothing(tmp_path: Path) -> None:
@@ -63,6 +70,19 @@ def test_a_corrupt_or_newer_database_is_refused_and_left_as_it_is(tmp_path: Path
         Database(newer).migrate()
 
 
+def test_a_database_with_a_page_of_garbage_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "torn.sqlite"
+    db = Database(path)
+    db.migrate()
+    db.close()
+    torn = bytearray(path.read_bytes())
+    torn[4096:8192] = b"\xa5" * 4096
+    path.write_bytes(torn)
+    with pytest.raises(DatabaseError_, match="Restore a backup"):
+        Database(path).migrate()
+    assert path.read_bytes() == torn
+
+
 def test_a_write_ahead_log_is_used_only_where_sqlite_is_sound() -> None:
     assert journal_mode((3, 40, 1)) == "DELETE"
     assert journal_mode((3, 44, 6)) == journal_mode((3, 50, 7)) == "WAL"
@@ -87,7 +107,7 @@ def db(tmp_path: Path):
 def test_only_the_latest_claim_of_an_item_counts(db: Database) -> None:
     with db.write() as session:
         old = store.claim(session, "first", 1, 2.0)[0]
-        assert store.adopt(session, "second", 3.0) == 1
+        assert store.adopt(session, (), 3.0) == 1
         new = store.claim(session, "second", 1, 4.0)[0]
     assert (old.n, old.attempt, new.n, new.attempt) == (0, 1, 0, 2)
     with db.write() as session:
@@ -101,6 +121,15 @@ def test_only_the_latest_claim_of_an_item_counts(db: Database) -> None:
         item = store.item(session, job.seq, 0)
         assert item is not None
         assert item.result == {"from": "new"}
+
+
+def test_claims_that_nobody_holds_are_given_back_and_the_others_stand(db: Database) -> None:
+    with db.write() as session:
+        held, lost = store.claim(session, "me", 2, 2.0)
+        assert store.adopt(session, {(held.job, held.n, held.attempt)}, 3.0) == 1
+        assert not store.succeed(session, lost, {}, 4.0)
+        assert store.succeed(session, held, {}, 4.0)
+        assert [one.n for one in store.claim(session, "me", 2, 5.0)] == [lost.n]
 
 
 def test_an_item_is_set_aside_after_as_many_deaths_as_allowed(db: Database) -> None:
