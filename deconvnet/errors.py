@@ -10,7 +10,8 @@ DeconvnetError
 ├── InputError            an image or tensor that cannot serve as input
 ├── ParameterError        a parameter outside what the method takes
 ├── DatasetError          a dataset that cannot be opened, or has no images
-└── IndexError_           an index that is missing, foreign, corrupt or incomplete
+├── IndexError_           an index that is missing, foreign, corrupt or incomplete
+└── ClientError           what a server did not do for `deconvnet.client`, drawn there
 
 Each message says the subject, the value, what was expected, and the remedy.
 """

@@ -104,3 +104,16 @@ def test_the_rest_examples_are_answered(place: Path, address: str):
         )  # fmt: skip
         assert result.returncode == 0, f"{call}\n{result.stdout}{result.stderr}"
         assert json.loads(result.stdout)
+
+
+def test_the_client_example_runs(place: Path, address: str):
+    (block,) = blocks("client")
+    script = block.replace(ADDRESS, address).replace(".demo", "data")
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False, capture_output=True, text=True, cwd=place, env=environment(), timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "(64, 64)" in result.stdout
+    assert (place / "heatmap-1.png").read_bytes().startswith(b"\x89PNG")
+    assert (place / "results.zip").stat().st_size > 0
