@@ -79,7 +79,7 @@ def make_state(settings: Settings) -> AppState:
     metrics = Metrics()
     compute = Compute(settings, artifacts, metrics)
     progress = Progress()
-    db = Database(settings.data_dir / "deconvnet.sqlite", progress.changed)
+    db = Database(settings.database_place, progress.changed, settings.address)
     datasets = Datasets(settings.datasets)
     jobs = Coordinator(db, compute, artifacts, datasets, ITEMS_PER_WORKER * settings.workers)
     indexes = IndexCatalog(settings.indexes, settings.models)

@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -34,11 +34,20 @@ class Settings(BaseSettings):
     `DECONVNET_INDEXES='{"demo": "out/demo"}'`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="DECONVNET_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="DECONVNET_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a database's URL may hold a password
+    )
 
     data_dir: Annotated[Path, Field(description="where uploads, jobs and results are kept")] = Path(
         ".demo"
     )
+    database: Annotated[
+        str | None,
+        Field(description="URL of a PostgreSQL database; None: SQLite in data_dir", repr=False),
+    ] = None
     host: Annotated[str, Field(description="the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="0: any free port")] = 8000
     allowed_hosts: Annotated[
@@ -88,6 +97,17 @@ class Settings(BaseSettings):
     ] = 7 * 86_400
     artifact_bytes: Annotated[int, Field(gt=0, description="quota of stored files")] = 10_240 * MIB
 
+    @field_validator("database")
+    @classmethod
+    def _of_postgresql(cls, url: str | None) -> str | None:
+        """Refuse other databases, without repeating a URL that may hold a password."""
+        if url is None or url.startswith(("postgresql://", "postgresql+psycopg://")):
+            return url
+        raise ValueError(
+            "This is no URL of PostgreSQL; expected postgresql+psycopg://USER@HOST/NAME. Leave it "
+            "out to keep jobs in SQLite in the data directory."
+        )
+
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         """Nobody else's machine gets in unasked, or by a name that was not given."""
@@ -104,6 +124,11 @@ class Settings(BaseSettings):
                 "browsers will reach it."
             )
         return self
+
+    @property
+    def database_place(self) -> Path | str:
+        """SQLite's file, or PostgreSQL's URL."""
+        return self.database or self.data_dir / "deconvnet.sqlite"
 
     @property
     def address(self) -> str:

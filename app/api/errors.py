@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import exc as database
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -98,6 +98,8 @@ def _pointed(place: Sequence[int | str], body: Any) -> list[int | str]:
     return pointer
 
 
+_DATABASE_BUSY = Refusal(503, "database_busy", "The database is busy. Try again.", retry_after=2)
+
 _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
     UnitError: _of_unit,
     RequestValidationError: _of_body,
@@ -105,8 +107,11 @@ _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
     StorageFullError: lambda error: Refusal(507, "storage_full", str(error)),
     ArtifactMissingError: lambda error: Refusal(404, "not_found", str(error)),
     WorkerLostError: lambda _: Refusal(503, "stopping", "The server is stopping.", retry_after=5),
-    OperationalError: lambda _: Refusal(
-        503, "database_busy", "The database is busy. Try again.", retry_after=2
+    database.OperationalError: lambda _: _DATABASE_BUSY,
+    database.InterfaceError: lambda _: _DATABASE_BUSY,
+    database.TimeoutError: lambda _: _DATABASE_BUSY,
+    database.DataError: lambda _: Refusal(
+        422, "invalid", "A text holds what cannot be stored, such as NUL."
     ),
     DeconvnetError: lambda error: Refusal(422, "invalid", str(error)),
 }

@@ -16,8 +16,8 @@ COLLECTIONS = ("models", "methods", "datasets", "indexes", "jobs")  # images can
 
 
 @health.get("/livez")
-def livez() -> dict[str, str]:
-    """The process answers."""
+async def livez() -> dict[str, str]:
+    """The process answers, also while every thread waits for a database."""
     return {"status": "ok"}
 
 

@@ -29,6 +29,14 @@ def command(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where uploads, jobs and results are kept.")
     ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="PostgreSQL to keep jobs in: postgresql+psycopg://USER@HOST/NAME. Others on this "
+            "machine can read a password given here; DECONVNET_DATABASE or ~/.pgpass hide it.",
+        ),
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0: any free port.")] = None,
     host: Annotated[
         str | None, typer.Option(help="Where to listen; beyond 127.0.0.1 with --allowed-host.")
@@ -57,6 +65,7 @@ def command(
         "models": _pairs(model, "--model"),
         "weights": _pairs(weights, "--weights"),
         "data_dir": data_dir,
+        "database": database,
         "host": host,
         "port": port,
         "allowed_hosts": allowed_host,

@@ -74,6 +74,7 @@ class Coordinator:
         self._deadlines: dict[tuple[int, float], float] = {}
         self._draining = False
         self._doubt = False  # whether the last commit failed: it may have been made all the same
+        self._tenure = 0  # of the database, as of the last look for claims that nobody holds
         self._not_before = 0.0
         self._thread = threading.Thread(target=self._loop, name="coordinator", daemon=True)
 
@@ -142,17 +143,18 @@ class Coordinator:
         room = self._room()
         if room > 0 and not self._enough_disk():
             room = 0
+        self._doubt = self._doubt or self._tenure != self._db.tenures
         if not self._changes and not self._doubt and (room <= 0 or not self._pending()):
             return []
         now = time.time()
-        doubt, self._doubt = self._doubt, True
+        doubt, self._doubt, tenure = self._doubt, True, self._db.tenures
         with self._db.write() as session:
             for _, change in self._changes:
                 change(session, now)
             if doubt:
                 store.adopt(session, self._held(), now)
             claims = store.claim(session, self.owner, room, now) if room > 0 else []
-        self._doubt = False
+        self._doubt, self._tenure = False, tenure
         for place, _ in self._changes:
             self._flights.pop(place, None)
         self._changes.clear()

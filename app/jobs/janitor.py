@@ -17,6 +17,7 @@ from app.artifacts import ArtifactStore
 from app.compute.cache import ResultCache
 from app.db import retention as store
 from app.db.engine import Database
+from app.errors import StorageFullError
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Janitor:
         while not self._stopping.wait(ROUND_S):
             try:
                 self.tidy(time.time(), old_files=time.monotonic() >= self._old_files_at)
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, OSError, StorageFullError) as error:
                 log.warning("Nothing could be tidied up: %s; trying again", error)
 
     def tidy(self, now: float, *, old_files: bool) -> int:

@@ -10,8 +10,9 @@ from alembic.runtime.migration import MigrationContext
 from app.artifacts import ArtifactStore, remove_unfinished
 from app.datasets import Datasets
 from app.db import jobs as store
-from app.db.engine import Database, journal_mode
+from app.db.engine import Database
 from app.db.models import Base, Job
+from app.db.sqlite import journal_mode
 from app.errors import ArtifactMissingError, DatabaseError_, StorageFullError
 
 
@@ -46,7 +47,8 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(tmp_path: Path) ->
     db = Database(tmp_path / "50%.sqlite")
     db.migrate()
     db.migrate()
-    with db.engine.connect() as connection:
+    with db.read() as session:
+        connection = session.connection()
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     db.close()
 

@@ -1,16 +1,20 @@
 """What happened to each job, in order; jobs that are deleted, and jobs that are tried again."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
+COUNTS = ("total", "succeeded", "failed", "skipped")
+
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("done_before", sa.Integer, nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("deleted_at", sa.Double))
-    op.create_table(
+    events = op.create_table(
         "events",
         sa.Column(
             "job", sa.Integer, sa.ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True
@@ -20,11 +24,15 @@ def upgrade() -> None:
         sa.Column("data", sa.JSON, nullable=False),
     )
     # The story of the jobs that are there begins with how they stand now.
-    op.execute(
-        "INSERT INTO events (job, version, kind, data) SELECT seq, version, 'state', "
-        "json_object('state', state, 'at', updated_at, 'counts', json_object('total', total, "
-        "'succeeded', succeeded, 'failed', failed, 'skipped', skipped)) FROM jobs"
-    )
+    names = ("seq", "version", "state", "updated_at", *COUNTS)
+    jobs = sa.table("jobs", *map(sa.column, names), sa.column("error", sa.JSON))
+    op.bulk_insert(events, [_first(job) for job in op.get_bind().execute(sa.select(jobs))])
+
+
+def _first(job: sa.Row[Any]) -> dict[str, object]:
+    counts = {name: getattr(job, name) for name in COUNTS}
+    data = {"state": job.state, "error": job.error, "at": job.updated_at, "counts": counts}
+    return {"job": job.seq, "version": job.version, "kind": "state", "data": data}
 
 
 def downgrade() -> None:

@@ -1,0 +1,60 @@
+"""SQLite in one file. Writers begin IMMEDIATE, which is its lock of writers."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+
+from app.db.dialect import PATIENCE_S, Dialect
+
+# Older versions can corrupt a write-ahead log that several connections use.
+_SAFE_WAL = ((3, 51, 3),)
+_BACKPORTS = ((3, 50, 7), (3, 44, 6))
+
+
+def journal_mode(version: tuple[int, ...]) -> str:
+    """WAL where this SQLite's is sound, else the rollback journal."""
+    fixed = version >= _SAFE_WAL[0] or any(
+        version[:2] == backport[:2] and version >= backport for backport in _BACKPORTS
+    )
+    return "WAL" if fixed else "DELETE"
+
+
+def dialect(path: Path) -> Dialect:
+    """SQLite in that file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    url = f"sqlite:///{path}"
+    arguments = {"timeout": PATIENCE_S, "check_same_thread": False}
+    reader = create_engine(url, connect_args=arguments, pool_size=8, max_overflow=32)
+    writer = create_engine(
+        url, connect_args=arguments, pool_size=1, max_overflow=0, pool_timeout=PATIENCE_S
+    )
+    for engine, begin in ((reader, _begin), (writer, _begin_immediate)):
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", begin)
+    remedy = "Restore a backup, or move the file away to start empty."
+    return Dialect(path.name, remedy, reader, writer, _damage)
+
+
+def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by the listeners alone
+    for pragma in (
+        f"journal_mode={journal_mode(sqlite3.sqlite_version_info)}",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _damage(connection: Connection) -> str | None:
+    (found,) = connection.exec_driver_sql("PRAGMA quick_check(1)").one()
+    return None if found == "ok" else str(found)
