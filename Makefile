@@ -1,6 +1,6 @@
 # make demo           the trained network and its index in the browser; PORT=… for another port
 # make test           every gate: ruff, mypy, import-linter, pytest
-# make bench          the benchmarks, each against its peers
+# make bench          the benchmarks, each against its peers; the report is benchmarks.md
 # make install        .venv with everything
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -39,7 +39,7 @@ pytest: $(VENV)/installed-test
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/installed-test
-	for claim in projection occlusion index memory; do $(BIN)/python benchmarks/$$claim.py || exit 1; done
+	$(BIN)/deconvnet bench
 
 wheel: $(VENV)/installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

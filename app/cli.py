@@ -6,6 +6,7 @@ import sys
 import typer
 
 from app.commands import (
+    bench,
     demo,
     evaluate,
     explain,
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for module in (demo, serve, link, index, project, occlude, filters, train, evaluate, models):
+for module in (demo, serve, link, index, project, occlude, filters, train, evaluate, models, bench):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=module.EPILOG)(module.command)
 app.add_typer(figure.app, name="figure")

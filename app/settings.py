@@ -21,7 +21,7 @@ def is_loopback(host: str) -> bool:
 
 
 def share_dir(name: str) -> Path:
-    """The folder "static" or "templates": inside an installed wheel, else of the checkout."""
+    """static, templates or benchmarks: inside an installed wheel, else of the checkout."""
     here = Path(__file__).resolve().parent
     installed = here / "_share" / name
     return installed if installed.is_dir() else here.parent / name

@@ -5,19 +5,43 @@ the median of the ratios pair by pair is quoted, with the error of the result be
 """
 
 import argparse
+import importlib
+import os
 import platform
+import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 import deconvnet as dn
+
+T = TypeVar("T")
+
+
+def peer(module: str) -> ModuleType:
+    """A module of another project, which the extra `bench` installs."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"'{error.name}' is not installed; benchmarks compare with it: "
+            "pip install 'deconvnet[bench]'"
+        ) from error
+
+
+def each(items: Iterable[T]) -> Iterable[T]:
+    """The items in turn, with a progress bar on stderr."""
+    return tqdm(list(items), unit="network")
 
 
 @dataclass(frozen=True)
@@ -52,14 +76,15 @@ def interleave(
 def photographs(folder: str | None) -> list[Path]:
     """The photographs to measure on: a folder's, else those that come with scikit-image."""
     if folder is None:
-        import skimage
-
-        root = Path(skimage.__file__).parent / "data"
+        root = Path(str(peer("skimage").__file__)).parent / "data"
         names = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png")
         return [root / name for name in names if (root / name).exists()]
-    return sorted(
+    found = sorted(
         p for p in Path(folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png")
     )
+    if not found:
+        raise SystemExit(f"'{folder}' has no photographs (.jpg, .jpeg, .png).")
+    return found
 
 
 def batch(net: dn.Network, paths: Sequence[Path], count: int) -> Tensor:
@@ -73,11 +98,19 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    told = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", told.read_text()) if told.exists() else None
+    return found.group(1) if found else platform.processor() or platform.machine()
+
+
 def versions(*packages: str) -> str:
     """One line: the machine, threads and the versions of what was compared."""
-    parts = [f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"]
+    parts = [f"{processor()}, {os.cpu_count()} cores", f"{torch.get_num_threads()} threads"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
+    parts += [platform.system(), f"Python {platform.python_version()}"]
     for package in ("torch", "torchvision", *packages):
         try:
             parts.append(f"{package} {version(package)}")

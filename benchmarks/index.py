@@ -2,18 +2,22 @@
 
 The index of five layers (top-9, positions and statistics included, no sprites) against the plain
 limit: the whole network's channels_last forward over the same images while two threads decode
-ahead. Beside it hooks + topk, the way it is usually written. Values are checked against brute
-force.
+ahead. Beside it hooks + topk, the way it is usually written, and zennit-crp's run, which finds the
+maxima of activations on its way up and those of relevances on its way down: it has no run for
+activations alone. Values are checked against both.
 """
 
+import contextlib
+import copy
+import io
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from common import arguments, interleave, photographs, table
+from common import arguments, each, interleave, peer, photographs, table
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 import deconvnet as dn
 
@@ -80,9 +84,49 @@ def hooks(net: dn.Network, files: list[Path]) -> dict[str, tuple[Tensor, Tensor]
     return best
 
 
+class Pictures:
+    """The images as zennit-crp wants them, all of one class."""
+
+    def __init__(self, net: dn.Network, files: list[Path]) -> None:
+        self.net, self.files = net, files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rank: int) -> tuple[Tensor, int]:
+        return self.net.preprocess(Image.open(self.files[rank]))[0], 0
+
+
+def outputs(net: dn.Network) -> dict[str, str]:
+    """Layer → the module that gives it; a ReLU that is called twice: the block around it."""
+    names = {layer: net.landmarks[layer] for layer in LAYERS}
+    return {
+        layer: name.split(":")[0].rpartition(".")[0] if ":" in name else name
+        for layer, name in names.items()
+    }
+
+
+def crp(net: dn.Network, module: nn.Module, files: list[Path], cache: Path) -> dict[str, Tensor]:
+    """zennit-crp's reference images of each channel; layer → the values of the best, [40, c]."""
+    attribution = peer("crp.attribution").CondAttribution(module)
+    concept = peer("crp.concepts").ChannelConcept()
+    names = outputs(net)
+    layers = dict.fromkeys(names.values(), concept)
+    pictures = Pictures(net, files)
+    silent = io.StringIO()
+    with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
+        run = peer("crp.visualization").FeatureVisualization(
+            attribution, pictures, layers, max_target="max", abs_norm=False, path=str(cache)
+        )
+        run.run(None, 0, len(files), batch_size=_BATCH)
+    load = peer("crp.helper").load_maximization
+    return {layer: load(run.ActMax.PATH, name)[1] for layer, name in names.items()}
+
+
 def measure(name: str, folder: Path, runs: int, device: str) -> list[str]:
     """One row."""
     net = dn.load(name, weights=None, device=device)
+    shipped = copy.deepcopy(net.module)  # as it is, before `limit` lays out the weights
     files = sorted(folder.glob("*.jpg"))
     with tempfile.TemporaryDirectory() as scratch:
         made = iter(range(1000))
@@ -91,19 +135,24 @@ def measure(name: str, folder: Path, runs: int, device: str) -> list[str]:
             out = Path(scratch) / str(next(made))
             return dn.build_index(net, folder, out, layers=LAYERS, sprites=False, progress=False)
 
+        def theirs() -> dict[str, Tensor]:
+            return crp(net, shipped, files, Path(scratch) / f"crp{next(made)}")
+
+        few = max(1, runs // 2)
         plain = interleave(ours, lambda: limit(net, files), runs, device)
-        usual = interleave(ours, lambda: hooks(net, files), max(1, runs // 2), device)
-        index, brute = ours(), hooks(net, files)
-        error = max(
-            abs(hit.value - float(brute[layer][0][rank, channel])) / max(1e-9, abs(hit.value))
+        usual = interleave(ours, lambda: hooks(net, files), few, device)
+        rival = interleave(ours, theirs, few, device)
+        index, brute, found = ours(), hooks(net, files), theirs()
+        errors = [
+            abs(hit.value - float(values[rank, channel])) / max(1e-9, abs(hit.value))
             for layer in LAYERS
+            for values in (brute[layer][0], found[layer])
             for channel in range(0, index.channels(layer), 17)
             for rank, hit in enumerate(index.top(f"{layer}:{channel}"))
-        )
+        ]
     return [
         name, f"{len(files) / min(plain.ours):.1f}", f"{1 / plain.ratio:.2f}",
-        f"{usual.ratio:.2f}×",
-        f"{error:.1e}",
+        f"{usual.ratio:.2f}×", f"{rival.ratio:.1f}×", f"{max(errors):.1e}",
     ]  # fmt: skip
 
 
@@ -115,10 +164,11 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = dataset(Path(scratch) / "images", photographs(options.images), options.count)
-        for name in options.models or ["alexnet", "resnet18", "vgg16"]:
+        for name in each(options.models or ["alexnet", "resnet18", "vgg16"]):
             rows.append(measure(name, folder, options.runs, options.device))
-    head = ["network", "images/s", "time over decode + whole forward", "over hooks + topk", "error"]
-    print(table("Index", head, rows))
+    head = ["network", "images/s", "time over decode + whole forward", "over hooks + topk",
+            "over zennit-crp", "error"]  # fmt: skip
+    print(table("Index", head, rows, "zennit", "zennit-crp"))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ its own positions are counted for it.
 
 import argparse
 
-import captum.attr
 import torch
-from common import arguments, batch, interleave, photographs, relative_error, table
+from common import arguments, batch, each, interleave, peer, photographs, relative_error, table
 
 import deconvnet as dn
+
+captum = peer("captum.attr")
 
 
 def measure(name: str, size: int, stride: int, options: argparse.Namespace) -> list[str]:
@@ -30,7 +31,7 @@ def measure(name: str, size: int, stride: int, options: argparse.Namespace) -> l
         (found.probability, expected.probability),
         (found.activity, expected.activity),
     )
-    peer = captum.attr.Occlusion(net.module)
+    peer = captum.Occlusion(net.module)
     counted = (-(-(x.shape[2] - size) // stride) + 1) ** 2
     per_captum = {}
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -57,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     models = options.models or ["alexnet", "resnet18", "googlenet", "vgg16", "zfnet64"]
     rows = []
-    for name in models:
+    for name in each(models):
         for size in [8] if name == "zfnet64" else options.sizes:
             rows.append(measure(name, size, 4 if name == "zfnet64" else options.stride, options))
     head = ["network", "way", "positions/s", "over the plain loop", "over captum as shipped",

@@ -9,14 +9,15 @@ batch.
 import warnings
 from collections.abc import Callable
 
-import captum.attr
 import torch
-from common import arguments, batch, interleave, photographs, relative_error, table
+from common import arguments, batch, each, interleave, peer, photographs, relative_error, table
 from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.forward import record
 from deconvnet.projection import descend
+
+captum = peer("captum.attr")
 
 
 def cut(net: dn.Network, layer: str) -> nn.Module | None:
@@ -32,9 +33,7 @@ def theirs(
     net: dn.Network, layer: str, x: Tensor, places: list[tuple[int, int, int]]
 ) -> Callable[[], list[Tensor]]:
     """Captum, one call per unit."""
-    peer = captum.attr.NeuronDeconvolution(
-        net.module, net.module.get_submodule(net.landmarks[layer])
-    )
+    peer = captum.NeuronDeconvolution(net.module, net.module.get_submodule(net.landmarks[layer]))
     leaf = x.clone().requires_grad_()
     rows = [i % len(x) for i in range(len(places))]
     return lambda: [
@@ -49,7 +48,7 @@ def batched(
     module = cut(net, layer)
     if module is None:
         return None
-    peer = captum.attr.Deconvolution(module)
+    peer = captum.Deconvolution(module)
     copies = x[[i % len(x) for i in range(len(places))]].clone().requires_grad_()
     return lambda: peer.attribute(copies, target=places)
 
@@ -89,7 +88,7 @@ def main() -> None:
     options = arguments(__doc__ or "").parse_args()
     warnings.simplefilter("ignore")
     rows = []
-    for name in options.models or ["alexnet", "vgg16"]:
+    for name in each(options.models or ["alexnet", "vgg16"]):
         net = dn.load(name, weights=None, device=options.device)
         x = batch(net, photographs(options.images), 8)
         for layer in ("conv1", "conv2", "conv3", "conv4", "conv5"):

@@ -43,9 +43,10 @@ def outside(installed: Path, cwd: Path, code: str, *arguments: str) -> str:
     return result.stdout
 
 
-def test_the_wheel_carries_models_static_and_templates(root: Path, wheel: Path):
+def test_the_wheel_carries_what_lies_beside_the_packages(root: Path, wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     places = {
+        "benchmarks": "app/_share/benchmarks",
         "models": "deconvnet/_share/models",
         "static": "app/_share/static",
         "templates": "app/_share/templates",
