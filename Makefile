@@ -13,14 +13,14 @@ DATA_DIR ?= .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DESCRIPTION := pyproject.toml constraints.txt
 
-.PHONY: install demo test lint types imports browser pytest bench wheel clean
+.PHONY: install demo test lint types imports browser postgres pytest bench wheel clean
 
 install: $(VENV)/installed-test
 
 demo: $(VENV)/installed-demo
 	$(BIN)/deconvnet demo --data-dir $(DATA_DIR) --port $(PORT)
 
-test: lint types imports browser pytest
+test: lint types imports browser postgres pytest
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -33,7 +33,10 @@ imports: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
 browser: $(VENV)/installed-test
-	$(BIN)/python tests/chromium.py
+	$(BIN)/python -m tests.chromium
+
+postgres: $(VENV)/installed-test
+	$(BIN)/python -m tests.postgres
 
 pytest: $(VENV)/installed-test
 	$(BIN)/python -m pytest

@@ -1,21 +1,17 @@
 """Finds the Chromium that browser tests drive, and gets one where there is none.
 
 In this order: $CHROMIUM, the system's own, the one Playwright keeps, one that Playwright can
-download, Debian's package where it may be installed. None of these is an error that says so,
-never a skip.
+download, Debian's package where it may be installed.
 """
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+from tests.installing import MissingError, install, run, tell
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-
-
-class NoBrowserError(Exception):
-    """There is no Chromium and none could be had."""
 
 
 def installed() -> Path | None:
@@ -35,37 +31,25 @@ def _of_playwright() -> Path | None:
     return path if path.is_file() else None
 
 
-def _run(*command: str) -> bool:
-    try:
-        return subprocess.run(command, check=False, timeout=600, stdout=sys.stderr).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
 def find() -> Path:
     """A Chromium, installed now if it has to be.
 
     Raises:
-        NoBrowserError: none could be had.
+        MissingError: none could be had.
     """
     if found := installed():
         return found
-    _run(sys.executable, "-m", "playwright", "install", "chromium")
+    run(sys.executable, "-m", "playwright", "install", "chromium")
     if found := installed():
         return found
-    if shutil.which("apt-get") and os.geteuid() == 0:
-        _run("apt-get", "update", "-q")
-        _run("apt-get", "install", "-qy", "--no-install-recommends", "chromium")
-        if found := installed():
-            return found
-    raise NoBrowserError(
+    install("chromium")
+    if found := installed():
+        return found
+    raise MissingError(
         "The browser tests need Chromium, and none could be found or installed. Install it "
         "(apt-get install chromium, or playwright install chromium) or give its path in CHROMIUM."
     )
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write(f"browser: {find()}\n")
-    except NoBrowserError as error:
-        sys.exit(str(error))
+    tell("browser", find)

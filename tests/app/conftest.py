@@ -12,6 +12,7 @@ import deconvnet as dn
 from app.access import Access
 from app.main import create_app
 from app.settings import Settings
+from tests.postgres import Cluster
 
 # What an own network's file looks like; three colours in an image's corner make it misbehave, as
 # broken native code or a huge input would: the process dies, takes long, or gives NaN.
@@ -81,8 +82,36 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{path}:build"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `databases` that touches one runs on both kinds."""
+    marked = metafunc.definition.get_closest_marker("databases")
+    if marked and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", ("sqlite", "postgresql"), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL of the tests' own."""
+    cluster = Cluster()
+    yield cluster
+    cluster.close()
+
+
 @pytest.fixture
-def tiny_settings(tmp_path: Path, image_folder: Path, tiny_model: str) -> Callable[..., Settings]:
+def database(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The setting `database`: None, which is SQLite, unless the test is marked `databases`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    cluster: Cluster = request.getfixturevalue("postgres")
+    with cluster.database() as name:
+        yield cluster.url(name)
+
+
+@pytest.fixture
+def tiny_settings(
+    tmp_path: Path, image_folder: Path, tiny_model: str, database: str | None
+) -> Callable[..., Settings]:
     """Settings with the network "tiny" and the dataset "pictures"; keywords change them.
 
     Nobody asks for the token, unless a test does.
@@ -91,6 +120,7 @@ def tiny_settings(tmp_path: Path, image_folder: Path, tiny_model: str) -> Callab
     def make(**changes: object) -> Settings:
         given = {
             "data_dir": tmp_path / "data",
+            "database": database,
             "models": {"tiny": tiny_model},
             "datasets": {"pictures": image_folder},
             "backend": "inline",

@@ -44,6 +44,7 @@ def finish(client: TestClient, job_id: str, seconds: float = 60) -> dict[str, An
     raise AssertionError(f"job still {job['state']} after {seconds} s: {job}")
 
 
+@pytest.mark.databases
 def test_a_job_of_uploads_runs_to_its_end_and_gives_pictures_and_arrays(
     client: TestClient, make_png: Callable[..., bytes]
 ) -> None:
@@ -109,6 +110,7 @@ def test_outputs_says_which_files_are_kept(
     assert client.get(f"/api/v1/jobs/{job['id']}/items/0/map.npy").status_code == 200
 
 
+@pytest.mark.databases
 def test_the_same_key_gives_the_same_job_and_another_body_is_refused(
     client: TestClient, make_png: Callable[..., bytes]
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_request_that_cannot_work_is_refused_with_a_pointer(
     assert broken.status_code == 400
 
 
+@pytest.mark.databases
 def test_a_layer_that_is_not_in_the_network_fails_the_job_at_once(client: TestClient) -> None:
     body = {
         "model": "tiny",
@@ -166,6 +169,7 @@ def test_a_layer_that_is_not_in_the_network_fails_the_job_at_once(client: TestCl
     assert "conv9" in job["error"]["detail"]
 
 
+@pytest.mark.databases
 def test_paging_walks_over_every_item_once_and_refuses_a_foreign_cursor(
     client: TestClient,
 ) -> None:
@@ -184,6 +188,7 @@ def test_paging_walks_over_every_item_once_and_refuses_a_foreign_cursor(
     assert foreign.status_code == 422
 
 
+@pytest.mark.databases
 def test_jobs_are_listed_newest_first_by_state(
     client: TestClient, make_png: Callable[..., bytes]
 ) -> None:
@@ -199,6 +204,7 @@ def test_jobs_are_listed_newest_first_by_state(
     assert client.get("/api/v1/jobs?state=sleeping").status_code == 422
 
 
+@pytest.mark.databases
 def test_an_unchanged_job_answers_304(client: TestClient, make_png: Callable[..., bytes]) -> None:
     inputs = {"inputs": {"images": [{"id": upload(client, make_png())}]}}
     job = finish(client, submit(client, OCCLUSION | inputs)["id"])
@@ -207,6 +213,7 @@ def test_an_unchanged_job_answers_304(client: TestClient, make_png: Callable[...
     assert again.status_code == 304
 
 
+@pytest.mark.databases
 def test_cancelling_a_job_at_its_end_changes_nothing(
     client: TestClient, make_png: Callable[..., bytes]
 ) -> None:
@@ -218,6 +225,7 @@ def test_cancelling_a_job_at_its_end_changes_nothing(
     assert client.post("/api/v1/jobs/job_nope/cancel").status_code == 404
 
 
+@pytest.mark.databases
 def test_too_many_unfinished_jobs_are_refused_for_a_while(
     tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes]
 ) -> None:

@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 
+pytestmark = pytest.mark.databases
+
 BODY = {
     "model": "tiny",
     "method": "deconv",

@@ -18,6 +18,8 @@ from app.jobs.janitor import GRACE_S
 from app.main import create_app
 from app.settings import Settings
 
+pytestmark = pytest.mark.databases
+
 DAY_S = 86_400
 OCCLUSION = {"model": "tiny", "method": "occlusion", "params": {"size": 8, "stride": 4}}
 

@@ -15,6 +15,8 @@ from app.db.models import Base, Job
 from app.db.sqlite import journal_mode
 from app.errors import ArtifactMissingError, DatabaseError_, StorageFullError
 
+pytestmark = pytest.mark.databases
+
 
 def test_an_artifact_is_named_by_its_content_and_written_once(tmp_path: Path) -> None:
     artifacts = ArtifactStore(tmp_path)
@@ -43,8 +45,10 @@ def test_a_full_quota_refuses_and_leaves_nothing(tmp_path: Path) -> None:
     assert artifacts.used() == 3
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_models(tmp_path: Path) -> None:
-    db = Database(tmp_path / "50%.sqlite")
+def test_the_migrations_make_exactly_the_tables_of_the_models(
+    tmp_path: Path, database: str | None
+) -> None:
+    db = Database(database or tmp_path / "50%.sqlite")
     db.migrate()
     db.migrate()
     with db.read() as session:
@@ -93,8 +97,8 @@ def test_a_write_ahead_log_is_used_only_where_sqlite_is_sound() -> None:
 
 
 @pytest.fixture
-def db(tmp_path: Path):
-    db = Database(tmp_path / "jobs.sqlite")
+def db(tmp_path: Path, database: str | None):
+    db = Database(database or tmp_path / "jobs.sqlite")
     db.migrate()
     with db.write() as session:
         job = Job(
