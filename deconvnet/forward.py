@@ -69,11 +69,11 @@ class Record:
     way: Way
 
 
-def _alone(x: Tensor, place: int, given: Tensor, values: Mapping[int, Tensor]) -> bool:
-    """Whether no other value, nor what the caller gave, lies in the memory of `x`."""
+def alone(x: Tensor, place: int, values: Mapping[int, Tensor], *others: Tensor) -> bool:
+    """Whether no value of another place, nor any of the `others`, lies in the memory of `x`."""
     own = x.untyped_storage().data_ptr()
-    others = (value for other, value in values.items() if other != place)
-    return all(t.untyped_storage().data_ptr() != own for t in (given, *others))
+    kept = (value for other, value in values.items() if other != place)
+    return all(t.untyped_storage().data_ptr() != own for t in (*others, *kept))
 
 
 def _walk(
@@ -91,7 +91,7 @@ def _walk(
         inputs = [values[below] for below in node.inputs]
         if way is None:
             spent = uses[node.inputs[0]] == len(inputs) == 1 and node.inputs[0] not in asked
-            if spent and _alone(inputs[0], node.inputs[0], given, values):
+            if spent and alone(inputs[0], node.inputs[0], values, given):
                 values[place] = node.op.forward_over(inputs[0])
             else:
                 values[place] = node.op.forward(*inputs)

@@ -9,11 +9,12 @@ run once, on many images together.
 
 What changes is planned in `changes`.
 
-The idea is Krypton's (Nakandala, Kumar & Papakonstantinou, SIGMOD 2019), exact part.
+The idea is Krypton's (Nakandala, Kumar & Papakonstantinou, SIGMOD 2019), exact part. In float32 on
+a CPU, patches go through a convolution by Winograd's algorithm where that is faster (`tuning`).
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,11 +22,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvnet import tuning
 from deconvnet.changes import Axis, Change, Ints
+from deconvnet.forward import alone
 from deconvnet.graph import INPUT
+from deconvnet.memory import budget
 from deconvnet.network import Network
 from deconvnet.ops.base import POINT
+from deconvnet.ops.conv import Conv
 from deconvnet.receptive import map_size
+from deconvnet.winograd import Winograd, fits, memory
 
 
 def _cells(first_y: Ints, first_x: Ints, h: int, w: int, width: int, plane: int = 0) -> Ints:
@@ -53,6 +59,18 @@ class Clean:
             assert node.op is not None
             self.maps[place] = node.op.forward(*(self.maps[i] for i in node.inputs))
         self._padded: dict[tuple[int, int], Tensor] = {}
+        self.gains = dict(_gains(net, x, order))
+        self._winograd: dict[int, Winograd] = {}
+
+    def winograd(self, place: int, height: int, width: int) -> Winograd | None:
+        """The node's convolution by Winograd's algorithm, if patches of this size run faster so."""
+        if self.gains.get(place, 0.0) * tuning.filled(height, width) < tuning.WORTH:
+            return None
+        if place not in self._winograd:
+            op = self.net.nodes[place].op
+            assert isinstance(op, Conv)
+            self._winograd[place] = Winograd(op.weight, op.bias)
+        return self._winograd[place]
 
     def padded(self, above: int, place: int) -> Tensor:
         """A map with all the border that the windows of the op at `above` reach."""
@@ -69,6 +87,25 @@ class Clean:
         return self._padded[key]
 
 
+def _gains(net: Network, x: Tensor, order: Sequence[int]) -> Iterator[tuple[int, float]]:
+    """The nodes that Winograd's algorithm may serve, and how many times faster it is there.
+
+    In float32 on a CPU alone: elsewhere libraries choose by themselves, and float64 is the oracle.
+    Half of the memory may hold transformed kernels.
+    """
+    left = budget(x.device) // 2
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        return
+    for place in order:
+        op = net.nodes[place].op
+        if fits(op) and isinstance(op, Conv) and memory(op.weight) <= left:
+            outputs, inputs = op.weight.shape[:2]
+            gain = tuning.gains().of(inputs, outputs)
+            if gain >= tuning.WORTH:
+                left -= memory(op.weight)
+                yield place, gain
+
+
 class Incremental:
     """Passes of changed copies of one image.
 
@@ -79,6 +116,7 @@ class Incremental:
     def __init__(self, clean: Clean, changes: Mapping[int, Change]) -> None:
         self.net, self.maps, self.clean, self.changes = clean.net, clean.maps, clean, changes
         self.order = [place for place in clean.order if place in changes]
+        self._windows: Tensor | None = None
 
     def bytes_each(self) -> int:
         """Memory that one image takes, counting the largest patches."""
@@ -99,7 +137,8 @@ class Incremental:
         uses = Counter(i for place in self.order for i in self.net.nodes[place].inputs)
         for place in self.order:
             node = self.net.nodes[place]
-            values[place] = self._recompute(place, values, changes)
+            spent = [i for i in node.inputs if uses[i] == 1 and i not in wanted]
+            values[place] = self._recompute(place, values, changes, spent)
             for below in node.inputs:
                 uses[below] -= 1
                 if uses[below] == 0 and below not in wanted:
@@ -125,8 +164,13 @@ class Incremental:
         return torch.where(mask, other, clean).permute(0, 3, 1, 2)
 
     def _recompute(
-        self, place: int, values: Mapping[int, Tensor], changes: Mapping[int, Change]
+        self,
+        place: int,
+        values: Mapping[int, Tensor],
+        changes: Mapping[int, Change],
+        spent: Sequence[int],
     ) -> Tensor:
+        """A node's patches; those of the inputs in `spent` may be overwritten."""
         node = self.net.nodes[place]
         op, change = node.op, changes[place]
         assert op is not None
@@ -135,8 +179,14 @@ class Incremental:
             return op.forward(*(self._whole(i, values[i], changes[i]) for i in node.inputs))
         aligned = op.window == POINT and all(c.same_frame(change) for c in below)
         if aligned and op.constant is None:
+            first = node.inputs[0]
+            if node.inputs == (first,) == tuple(spent) and alone(values[first], first, values):
+                return op.forward_over(values[first])
             return op.forward_patch(*(values[i] for i in node.inputs))
         windows = [self._window(place, i, values[i], changes[i], change) for i in node.inputs]
+        faster = self.clean.winograd(place, change.y.size, change.x.size)
+        if faster is not None:
+            return faster(windows[0])
         constant = op.constant
         if constant is not None:
             frame = (change.y.first, change.x.first, change.y.size, change.x.size)
@@ -162,17 +212,28 @@ class Incremental:
         (sh, sw), (ph, pw), (eh, ew) = op.window.stride, op.window.padding, op.window.extent
         first_y, first_x = wanted.y.first * sh - ph, wanted.x.first * sw - pw
         h, w = (wanted.y.size - 1) * sh + eh, (wanted.x.size - 1) * sw + ew
-        windows = _take(self.clean.padded(above, place), first_y + ph, first_x + pw, h, w)
+        source = self.clean.padded(above, place)
+        into = self._space(len(value) * h * w * source.shape[1]) if op.multiply_adds else None
+        windows = _take(source, first_y + ph, first_x + pw, h, w, into)
         _paste(windows, first_y, first_x, value, change)
         return windows.permute(0, 3, 1, 2)
 
+    def _space(self, numel: int) -> Tensor:
+        """Memory for windows that are done with once a convolution has read them."""
+        if self._windows is None or len(self._windows) < numel:
+            self._windows = self.maps[INPUT].new_empty(numel)
+        return self._windows[:numel]
 
-def _take(source: Tensor, first_y: Ints, first_x: Ints, h: int, w: int) -> Tensor:
-    """Windows of one map, [1, c, H, W] → [n, h, w, c]."""
+
+def _take(
+    source: Tensor, first_y: Ints, first_x: Ints, h: int, w: int, into: Tensor | None = None
+) -> Tensor:
+    """Windows of one map, [1, c, H, W] → [n, h, w, c]; in the memory of `into`, if given."""
     _, c, _, width = source.shape
     rows = source.permute(0, 2, 3, 1).reshape(-1, c)
     at = torch.from_numpy(_cells(first_y, first_x, h, w, width).reshape(-1)).to(source.device)
-    return rows.index_select(0, at).view(-1, h, w, c)
+    taken = rows.new_empty(len(at), c) if into is None else into.view(len(at), c)
+    return torch.index_select(rows, 0, at, out=taken).view(-1, h, w, c)
 
 
 def _paste(into: Tensor, first_y: Ints, first_x: Ints, value: Tensor, change: Change) -> None:
@@ -180,14 +241,26 @@ def _paste(into: Tensor, first_y: Ints, first_x: Ints, value: Tensor, change: Ch
     _, h, w, c = into.shape
     to_y, to_x = change.y.first - first_y, change.x.first - first_x
     rows, columns = change.y.size, change.x.size
+    source = value.permute(0, 2, 3, 1)
+    if (to_y == to_y[0]).all() and (to_x == to_x[0]).all():
+        (y0, y1), (x0, x1) = _meet(int(to_y[0]), rows, h), _meet(int(to_x[0]), columns, w)
+        top, left = int(to_y[0]), int(to_x[0])
+        into[:, y0:y1, x0:x1] = source[:, y0 - top : y1 - top, x0 - left : x1 - left]
+        return
     target = _cells(to_y, to_x, rows, columns, w, plane=h * w).reshape(-1)
     y, x = to_y[:, None] + np.arange(rows), to_x[:, None] + np.arange(columns)
     meets = (((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]).reshape(-1)
-    source = value.permute(0, 2, 3, 1).reshape(-1, c)
+    source = source.reshape(-1, c)
     if not meets.all():
         source = source.index_select(0, torch.from_numpy(np.flatnonzero(meets)).to(into.device))
         target = target[meets]
     into.view(-1, c).index_copy_(0, torch.from_numpy(target).to(into.device), source)
+
+
+def _meet(start: int, size: int, length: int) -> tuple[int, int]:
+    """[start, start + size) inside [0, length)."""
+    first = min(max(start, 0), length)
+    return first, max(first, min(start + size, length))
 
 
 def _inside(axis_: Axis) -> NDArray[np.bool_]:

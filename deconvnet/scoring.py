@@ -203,7 +203,10 @@ def choose(
     saving = len(starts) * multiply_adds(nodes, order, None) / max(1, here)
     says = f"{saving:.1f}× fewer multiply-adds than whole passes"
     if strategy == "incremental" or (strategy == "auto" and saving >= _WORTH):
-        return Changes(scorer, x, fill, size), f"incremental, {says}"
+        changes = Changes(scorer, x, fill, size)
+        layers = len(changes.clean.gains)
+        says += f"; Winograd's algorithm in up to {layers} layers" if layers else ""
+        return changes, f"incremental, {says}"
     return Plain(scorer, x, fill, size), f"plain; incremental would take {says}"
 
 
