@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 import deconvnet
 from app import api, web
 from app.access import Access
-from app.api import errors
+from app.api import described, errors
 from app.api.checks import make_checks
 from app.api.links import API
 from app.api.middleware import Guard
@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{API.ROOT}/openapi.json",
         docs_url=None,  # its pages load scripts from another host
         redoc_url=None,
+        generate_unique_id_function=described.operation_id,
         form_limits={"max_files": 1, "max_fields": 20, "max_part_size": 64 * 1024},
         lifespan=_lifespan,
     )
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         answer=answer,
     )
     app.include_router(api.make_router())
+    described.install(app, settings, state.datasets.ids())
     app.include_router(web.router)
     app.mount(Urls.STATIC, web.Assets(), name="static")
     return app

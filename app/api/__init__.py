@@ -4,12 +4,6 @@ from fastapi import APIRouter
 
 from app.api import catalog, images, jobs, root
 from app.api.links import API
-from app.api.models import Problem
-
-PROBLEM = {
-    "description": "A problem (RFC 9457)",
-    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
-}
 
 
 def make_router() -> APIRouter:
@@ -17,5 +11,5 @@ def make_router() -> APIRouter:
     router = APIRouter()
     router.include_router(root.health)
     for part in (root.router, catalog.router, images.router, jobs.make_router()):
-        router.include_router(part, prefix=API.ROOT, responses={"4XX": PROBLEM, "5XX": PROBLEM})
+        router.include_router(part, prefix=API.ROOT)
     return router

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from http import HTTPStatus
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from app.api.deps import Page, Paging, State
+from app.api.described import ETAG, LINK, refusals, told, unchanged
+from app.api.files import IfNoneMatch, matches
 from app.api.links import API
 from app.api.models import (
     DatasetImage,
@@ -45,7 +48,13 @@ async def _description(state: AppState, model: str) -> Mapping[str, Any]:
     catalog.require_model(state, model)
     for opened in state.indexes.for_model(model):
         return opened.model
-    return await catalog.described(state, model, timeout=60)
+    try:
+        return await catalog.described(state, model, timeout=60)
+    except Refusal as refusal:
+        if refusal.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise
+        # Nothing is wrong with the request: the network cannot be loaded as things stand.
+        raise Refusal(409, "unloadable_model", refusal.detail) from refusal
 
 
 def _model_links(name: str) -> dict[str, str]:
@@ -56,7 +65,7 @@ def _index_ids(state: AppState, model: str) -> list[str]:
     return [opened.id for opened in state.indexes.for_model(model)]
 
 
-@router.get("/models", tags=["models"])
+@router.get("/models", tags=["models"], responses=told(LINK))
 def models(state: State, page: Page) -> Paged[ModelSummary]:
     """The networks that there are, by name."""
     names, cursor = _slice(sorted(catalog.all_names(state)), page)
@@ -67,7 +76,7 @@ def models(state: State, page: Page) -> Paged[ModelSummary]:
     return Paged(items=items, next_cursor=cursor)
 
 
-@router.get("/models/{model}", tags=["models"])
+@router.get("/models/{model}", tags=["models"], responses=refusals(404, 409, 504))
 async def model(state: State, model: str) -> ModelView:
     """A network: where it comes from, what it takes, what it tells apart."""
     described = await _description(state, model)
@@ -79,14 +88,16 @@ async def model(state: State, model: str) -> ModelView:
     )
 
 
-@router.get("/models/{model}/layers", tags=["models"])
+@router.get(
+    "/models/{model}/layers", tags=["models"], responses=told(LINK) | refusals(404, 409, 504)
+)
 async def layers(state: State, page: Page, model: str) -> Paged[dict[str, Any]]:
     """A network's layers, landmarks first: shape, receptive field and jump in pixels."""
     rows, cursor = _slice((await _description(state, model))["layers"], page)
     return Paged(items=list(rows), next_cursor=cursor)
 
 
-@router.get("/models/{model}/units/{unit}", tags=["models"])
+@router.get("/models/{model}/units/{unit}", tags=["models"], responses=refusals(404, 409, 504))
 async def unit(state: State, model: str, unit: str) -> UnitView:
     """A unit, such as conv5:7, and its statistics in the indexes of its network."""
     address = _parse(unit)
@@ -147,7 +158,7 @@ def list_methods() -> Paged[MethodView]:
     return Paged(items=items)
 
 
-@router.get("/datasets", tags=["datasets"])
+@router.get("/datasets", tags=["datasets"], responses=told(LINK))
 def datasets(state: State, page: Page) -> Paged[DatasetView]:
     """The datasets that the operator has registered."""
     ids, cursor = _slice(state.datasets.ids(), page)
@@ -160,7 +171,7 @@ def datasets(state: State, page: Page) -> Paged[DatasetView]:
     return Paged(items=items, next_cursor=cursor)
 
 
-@router.get("/datasets/{dataset}/images", tags=["datasets"])
+@router.get("/datasets/{dataset}/images", tags=["datasets"], responses=told(LINK) | refusals(404))
 def dataset_images(state: State, page: Page, dataset: str) -> Paged[DatasetImage]:
     """A dataset's images, in order."""
     entries = list(enumerate(state.datasets.get(dataset).entries))
@@ -172,7 +183,7 @@ def dataset_images(state: State, page: Page, dataset: str) -> Paged[DatasetImage
     return Paged(items=items, next_cursor=cursor)
 
 
-@router.get("/indexes", tags=["indexes"])
+@router.get("/indexes", tags=["indexes"], responses=told(LINK))
 def indexes(state: State, page: Page) -> Paged[IndexView]:
     """The indexes that can be served, newest first."""
     found, cursor = _slice(state.indexes.all(), page)
@@ -196,19 +207,22 @@ def _index_view(opened: Opened) -> IndexView:
     )
 
 
+TAGGED = told(ETAG) | unchanged() | refusals(404)
+
+
 def _tagged(response: Response, opened: Opened, if_none_match: str | None) -> bool:
     """Whether the client has this content already; the ETag is told either way."""
     etag = f'"{opened.index.id}"'
     response.headers["ETag"] = etag
-    return if_none_match is not None and etag in if_none_match
+    return matches(if_none_match, etag)
 
 
-@router.get("/indexes/{index}", tags=["indexes"], response_model=IndexView)
+@router.get("/indexes/{index}", tags=["indexes"], response_model=IndexView, responses=TAGGED)
 def index(
     state: State,
     response: Response,
     index: str,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Any:
     """An index: of which network, over which images, for which layers."""
     opened = state.indexes.get(index)
@@ -217,13 +231,18 @@ def index(
     return _index_view(opened)
 
 
-@router.get("/indexes/{index}/units/{unit}/top", tags=["indexes"], response_model=TopView)
+@router.get(
+    "/indexes/{index}/units/{unit}/top",
+    tags=["indexes"],
+    response_model=TopView,
+    responses=TAGGED,
+)
 def top(
     state: State,
     response: Response,
     index: str,
     unit: str,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Any:
     """The images that excite a unit most, best first, and its statistics."""
     opened = state.indexes.get(index)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy import exc as database
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from app.api.models import Problem, ProblemFault
 from app.compute.scheduler import WorkerLostError
@@ -132,11 +133,26 @@ def answerer(page: Page | None) -> Answer:
         told = problem(refusal, request.scope["path"], request_id)
         response = _present(request, told, page)
         response.headers.update(getattr(error, "headers", None) or {})
+        if refusal.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(_allowed(request))
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = str(refusal.retry_after)
         return response
 
     return answer
+
+
+def _allowed(request: Request) -> list[str]:
+    """What the address answers: its routes are one for each method, and each knows its own."""
+    found = [
+        verb
+        for verb in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": verb})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return [*found, "HEAD"] if "GET" in found else found
 
 
 def _present(request: Request, told: Problem, page: Page | None) -> Response:

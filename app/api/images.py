@@ -1,22 +1,19 @@
 """POST /images and what was posted."""
 
-from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, File, Header, Response, UploadFile
+from fastapi import APIRouter, File, Response, UploadFile
 from fastapi.responses import FileResponse
 
 from app.api.deps import State
+from app.api.described import LOCATION, refusals, stored, told
+from app.api.files import Asked, picture
 from app.api.links import API
 from app.api.models import ImageView
 from app.errors import Refusal
 from app.services import uploads
 
 router = APIRouter(prefix="/images", tags=["images"])
-
-IfNoneMatch = Annotated[str | None, Header()]
-
-IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 def _view(image: uploads.StoredImage) -> ImageView:
@@ -33,7 +30,18 @@ def _view(image: uploads.StoredImage) -> ImageView:
     )
 
 
-@router.post("", status_code=201, responses={200: {"model": ImageView}})
+KNOWN = {200: {"model": ImageView, "description": "The same picture is there already"}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={
+        **told(LOCATION, 201),
+        200: KNOWN[200] | told(LOCATION)[200],
+        **refusals(415, 429, 507),
+    },
+)
 def upload(state: State, response: Response, file: Annotated[UploadFile, File()]) -> ImageView:
     """Keep an image: JPEG, PNG, WebP, BMP or GIF; 200 if the same picture is there already."""
     most = state.settings.file_bytes
@@ -46,24 +54,14 @@ def upload(state: State, response: Response, file: Annotated[UploadFile, File()]
     return _view(image)
 
 
-@router.get("/{image}.png", response_class=FileResponse)
-def png(state: State, image: str, if_none_match: IfNoneMatch = None) -> Response:
+@router.get("/{image}.png", response_class=FileResponse, responses=stored("image/png"))
+def png(state: State, image: str, asked: Asked) -> Response:
     """The picture as it is kept."""
     found = uploads.get_image(state, image)
-    return picture(state.artifacts.path(found.sha256), found.sha256, if_none_match)
+    return picture(state.artifacts.path(found.sha256), found.sha256, asked)
 
 
-@router.get("/{image}")
+@router.get("/{image}", responses=refusals(404))
 def read(state: State, image: str) -> ImageView:
     """What is known of an uploaded image."""
     return _view(uploads.get_image(state, image))
-
-
-def picture(
-    path: Path, sha256: str, if_none_match: str | None, media_type: str = "image/png"
-) -> Response:
-    """A stored file, for ever the same: strong ETag, Range; 304 if the client has it already."""
-    headers = {"ETag": f'"{sha256}"', "Cache-Control": IMMUTABLE}
-    if if_none_match is not None and headers["ETag"] in if_none_match:
-        return Response(status_code=304, headers=headers)
-    return FileResponse(path, headers=headers, media_type=media_type)

@@ -17,7 +17,19 @@ from pydantic import Field, create_model
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.api.deps import Page, State
-from app.api.images import IfNoneMatch, picture
+from app.api.described import (
+    ETAG,
+    LINK,
+    LOCATION,
+    RETRY_AFTER,
+    WAITED,
+    content,
+    refusals,
+    stored,
+    told,
+    unchanged,
+)
+from app.api.files import Asked, IfNoneMatch, matches, picture
 from app.api.links import API
 from app.api.models import Paged
 from app.errors import Refusal
@@ -31,7 +43,7 @@ Partial = Annotated[bool, Query(description="what there is so far, though the jo
 LONGEST_WAIT_S = 60
 KEEP_ALIVE_S = 15
 SLOW_CLIENT_S = 5
-RETRY_AFTER = {"Retry-After": "1"}
+AGAIN = {"Retry-After": "1"}
 
 
 def _body_of(method: Method) -> type[JobRequest]:
@@ -66,31 +78,59 @@ def _etag(job: JobView) -> str:
 def _present(job: JobView, response: Response) -> None:
     response.headers["ETag"] = _etag(job)
     if not job.terminal:
-        response.headers.update(RETRY_AFTER)
+        response.headers.update(AGAIN)
 
 
 def make_router() -> APIRouter:
     """The routes, with the methods that are registered now."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
-    router.add_api_route("", _submit_route(), methods=["POST"], status_code=202, name="submit")
-    router.add_api_route("", listing, methods=["GET"])
-    router.add_api_route("/{job}", read, methods=["GET"])
-    router.add_api_route("/{job}/items", items, methods=["GET"])
-    router.add_api_route("/{job}/items/{n}", item, methods=["GET"])
-    router.add_api_route(
-        "/{job}/items/{n}/{name}.png", png, methods=["GET"], response_class=FileResponse
-    )
-    router.add_api_route(
-        "/{job}/items/{n}/{name}.npy", npy, methods=["GET"], response_class=FileResponse
-    )
-    router.add_api_route("/{job}/results.jsonl", results, methods=["GET"])
-    router.add_api_route("/{job}/errors.jsonl", errors, methods=["GET"])
-    router.add_api_route("/{job}/results.zip", results_zip, methods=["GET"])
-    router.add_api_route("/{job}/events", events, methods=["GET"])
-    router.add_api_route("/{job}/cancel", cancel, methods=["POST"], status_code=202)
-    router.add_api_route("/{job}/retry-failed", retry_failed, methods=["POST"], status_code=202)
-    router.add_api_route("/{job}", delete, methods=["DELETE"], status_code=204)
+    for verb, path, function, given in (
+        ("POST", "", _submit_route(), {"status_code": 202, "responses": SUBMITTED}),
+        ("GET", "", listing, {"responses": told(LINK)}),
+        ("GET", "/{job}", read, {"responses": SHOWN | unchanged(), "response_model": JobView}),
+        ("DELETE", "/{job}", delete, {"status_code": 204, "responses": refusals(404, 409)}),
+        ("GET", "/{job}/items", items, {"responses": told(LINK) | refusals(404)}),
+        ("GET", "/{job}/items/{n}", item, {"responses": refusals(404)}),
+        ("GET", "/{job}/items/{n}/{name}.png", png, _file("image/png", stored)),
+        ("GET", "/{job}/items/{n}/{name}.npy", npy, _file("application/x-npy", stored)),
+        ("GET", "/{job}/results.jsonl", results, _file("application/jsonl")),
+        ("GET", "/{job}/errors.jsonl", errors, _file("application/jsonl")),
+        ("GET", "/{job}/results.zip", results_zip, _file("application/zip")),
+        ("GET", "/{job}/events", events, STREAMED),
+        ("POST", "/{job}/cancel", cancel, {"status_code": 202, "responses": CHANGED}),
+        ("POST", "/{job}/retry-failed", retry_failed, {"status_code": 202, "responses": CHANGED}),
+    ):
+        router.add_api_route(path, function, methods=[verb], **given)
     return router
+
+
+_STANDS = {**ETAG, **RETRY_AFTER}
+_DONE = {"model": JobView, "description": "It is at its end already", "headers": ETAG}
+_MADE = {**_STANDS, **LOCATION, **WAITED}
+SHOWN = told(_STANDS) | refusals(404)
+CHANGED = told(_STANDS, 202) | {200: _DONE} | refusals(404, 409, 429)
+SUBMITTED = told(_MADE, 202) | {200: {**_DONE, "headers": _MADE}} | refusals(409, 429, 507)
+TOLD = {
+    "type": "object",
+    "description": "An event of the stream; its data is JSON",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"type": "string", "enum": ["state", "item", "end"]},
+        "data": {"type": "string"},
+    },
+    "required": ["id", "event", "data"],
+}
+STREAMED: dict[str, Any] = {
+    "response_class": EventSourceResponse,
+    "responses": content("text/event-stream", schema=TOLD) | refusals(404, 409, 429),
+}
+
+
+def _file(media_type: str, kind: Callable[[str], Any] = content) -> dict[str, Any]:
+    return {
+        "response_class": FileResponse if kind is stored else StreamingResponse,
+        "responses": kind(media_type) | refusals(404, 409),
+    }
 
 
 async def submit(
@@ -99,7 +139,10 @@ async def submit(
     response: Response,
     body: JobRequest,
     body_sha256: Annotated[str, Depends(_body_hash)],
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, description="what makes two submissions one job"),
+    ] = None,
     prefer: Annotated[str | None, Header(description="wait=n: seconds to wait")] = None,
 ) -> JobView:
     """Apply a method to many images: 202 once the job is safe; 200 if it is done already."""
@@ -153,7 +196,7 @@ def read(
     """A job: its state, counts, rate and time left."""
     found = jobs.get(state, job)
     _present(found, response)
-    if if_none_match is not None and _etag(found) in if_none_match:
+    if matches(if_none_match, _etag(found)):
         return Response(status_code=304, headers=dict(response.headers))
     return found
 
@@ -182,18 +225,18 @@ def _linked(job: str, one: ItemView) -> ItemView:
     return one.model_copy(update={"pictures": pictures, "arrays": arrays})
 
 
-def png(state: State, job: str, n: int, name: str, if_none_match: IfNoneMatch = None) -> Response:
+def png(state: State, job: str, n: int, name: str, asked: Asked) -> Response:
     """A picture of an item's result; `heatmap` is the method's main one."""
     found = _done(jobs.item(state, job, n))
     sha256 = _choose(found.pictures, name, "png")
-    return picture(state.artifacts.path(sha256), sha256, if_none_match)
+    return picture(state.artifacts.path(sha256), sha256, asked)
 
 
-def npy(state: State, job: str, n: int, name: str, if_none_match: IfNoneMatch = None) -> Response:
+def npy(state: State, job: str, n: int, name: str, asked: Asked) -> Response:
     """An array of an item's result, as NumPy saves it; `map` is the method's main one."""
     found = _done(jobs.item(state, job, n))
     sha256 = _choose(found.arrays, name, "npy")
-    return picture(state.artifacts.path(sha256), sha256, if_none_match, "application/x-npy")
+    return picture(state.artifacts.path(sha256), sha256, asked, "application/x-npy")
 
 
 def _done(found: ItemView) -> ItemView:

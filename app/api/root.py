@@ -5,12 +5,13 @@ from sqlalchemy import text
 
 import deconvnet
 from app.api.deps import State
+from app.api.described import content
 from app.api.links import API
 from app.api.models import Root
 from app.metrics import MEDIA_TYPE
 
 health = APIRouter(tags=["health"])
-router = APIRouter()
+router = APIRouter(tags=["root"])
 
 COLLECTIONS = ("models", "methods", "datasets", "indexes", "jobs")  # images can only be posted
 
@@ -29,7 +30,7 @@ def readyz(state: State) -> dict[str, str]:
     return {"status": "ok"}
 
 
-@health.get("/metrics", response_class=Response)
+@health.get("/metrics", response_class=Response, responses=content("text/plain"))
 def metrics(state: State) -> Response:
     """Counters in Prometheus' format."""
     return Response(state.metrics.text(), media_type=MEDIA_TYPE)

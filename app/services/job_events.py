@@ -22,7 +22,7 @@ def after(state: AppState, job_id: str, version: int) -> tuple[list[Told], JobVi
     """What happened after a version of a job, up to `PAGE` events, and how the job stands.
 
     Raises:
-        Refusal: 404; 422 for a version that the job has not reached.
+        Refusal: 404; 409 for a version that the job has not reached.
     """
     with state.db.read() as session:
         job = store.get(session, job_id)
@@ -30,7 +30,7 @@ def after(state: AppState, job_id: str, version: int) -> tuple[list[Told], JobVi
             raise Refusal(404, "not_found", f"Job '{job_id[:80]}' is unknown.")
         if version > job.version:
             detail = f"Last-Event-ID is {version}; job '{job_id}' has come to {job.version} only."
-            raise Refusal(422, "invalid", detail)
+            raise Refusal(409, "event_ahead", detail)
         rows = store.events(session, job.seq, version, PAGE)
         return [(row.version, row.kind, row.data) for row in rows], job_view(job)
 

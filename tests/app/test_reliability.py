@@ -9,6 +9,7 @@ import pytest
 SHORT = {
     "slow_sockets": ["--sockets", "12", "--receive-s", "1", "--most-s", "12"],
     "path_payloads": ["--payloads", "20"],
+    "schema_fuzz": ["--examples", "2", "--phases", "coverage,stateful"],
     "sigterm": ["--runs", "2", "--clients", "2"],
 }
 

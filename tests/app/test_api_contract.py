@@ -1,0 +1,196 @@
+"""The interface's promises about HTTP itself: parts of files, ETags, methods, limits."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.api.files import matches
+from app.main import create_app
+from app.settings import Settings
+
+
+@pytest.fixture
+def stored(client: TestClient, make_png: Callable[..., bytes]) -> tuple[str, bytes]:
+    """A kept picture's address and bytes."""
+    made = client.post("/api/v1/images", files={"file": ("a.png", make_png())}).json()
+    url = str(made["links"]["png"])
+    return url, client.get(url).content
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-7", 0, 8),
+        ("bytes=5-", 5, None),
+        ("bytes=-4", -4, None),
+        ("bytes=2-99999", 2, None),
+    ],
+)
+def test_a_part_of_a_file_is_206(
+    client: TestClient, stored: tuple[str, bytes], asked: str, first: int, last: int | None
+) -> None:
+    url, whole = stored
+    part = client.get(url, headers={"Range": asked})
+    assert (part.status_code, part.content) == (206, whole[first:last])
+    start = first % len(whole)
+    end = start + len(part.content) - 1
+    assert part.headers["Content-Range"] == f"bytes {start}-{end}/{len(whole)}"
+    assert part.headers["ETag"] == client.get(url).headers["ETag"]
+
+
+def test_parts_that_are_not_there_are_left_out_of_several(
+    client: TestClient, stored: tuple[str, bytes]
+) -> None:
+    url, whole = stored
+    part = client.get(url, headers={"Range": "bytes=0-3, 99999-"})
+    assert (part.status_code, part.content) == (206, whole[:4])
+
+
+@pytest.mark.parametrize("asked", ["bytes=99999-", "bytes=-0"])
+def test_a_part_that_is_not_there_is_a_problem(
+    client: TestClient, stored: tuple[str, bytes], asked: str
+) -> None:
+    url, whole = stored
+    answer = client.get(url, headers={"Range": asked})
+    assert answer.status_code == 416
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Content-Range"] == f"bytes */{len(whole)}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["pages=1-2", "bytes", "bytes=x-y", "bytes=7-3", "bytes=", "bytes=" + "0-1," * 20 + "0-1"],
+)
+def test_a_range_that_cannot_be_read_is_left_aside(
+    client: TestClient, stored: tuple[str, bytes], asked: str
+) -> None:
+    url, whole = stored
+    answer = client.get(url, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (200, whole)
+
+
+def test_a_part_of_another_file_than_the_clients_is_the_whole(
+    client: TestClient, stored: tuple[str, bytes]
+) -> None:
+    url, whole = stored
+    etag = client.get(url).headers["ETag"]
+    for known, status in {etag: 206, '"another"': 200}.items():
+        answer = client.get(url, headers={"Range": "bytes=0-3", "If-Range": known})
+        assert answer.status_code == status
+        assert answer.content == (whole[:4] if status == 206 else whole)
+
+
+@pytest.mark.parametrize(
+    ("sent", "same"),
+    [
+        ('"a"', True),
+        ('W/"a"', True),
+        ('"b", "a"', True),
+        ("*", True),
+        ('"ab"', False),
+        (None, False),
+    ],
+)
+def test_an_etag_is_compared_whole_and_weakly(sent: str | None, same: bool) -> None:
+    assert matches(sent, '"a"') is same
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "allowed"),
+    [
+        ("PUT", "/api/v1/jobs", "GET, POST, HEAD"),
+        ("OPTIONS", "/api/v1/jobs/job_0", "GET, DELETE, HEAD"),
+        ("GET", "/api/v1/images", "POST"),
+        ("DELETE", "/api/v1", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_an_address_does_not_take_is_a_problem_that_tells_which_it_takes(
+    client: TestClient, method: str, url: str, allowed: str
+) -> None:
+    answer = client.request(method, url)
+    assert answer.status_code == 405
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Allow"] == allowed
+
+
+BODY = {
+    "model": "tiny",
+    "method": "deconv",
+    "target": {"unit": "conv2:1"},
+    "inputs": {"dataset": "pictures"},
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "shown", "status", "code"),
+    [
+        ("file_bytes", 80, "file_bytes", 413, "file_too_large"),
+        ("request_bytes", 100, "request_bytes", 413, "body_too_large"),
+        ("image_pixels", 200, "image_pixels", 413, "image_too_large"),
+        ("image_side", 15, "image_side", 413, "image_too_large"),
+        ("artifact_bytes", 100, "artifact_bytes", 507, "storage_full"),
+        ("uploads", 1, "uploads_per_minute", 429, "too_many"),
+    ],
+)
+def test_a_limit_of_uploads_is_told_and_holds(
+    tiny_settings: Callable[..., Settings],
+    make_png: Callable[..., bytes],
+    limit: str,
+    value: int,
+    shown: str,
+    status: int,
+    code: str,
+) -> None:
+    with TestClient(create_app(tiny_settings(**{limit: value}))) as client:
+        assert client.get("/api/v1").json()["limits"][shown] == value
+        for colour in ((10, 20, 30), (200, 20, 30)):  # a rate is passed by the second
+            answer = client.post("/api/v1/images", files={"file": ("a.png", make_png(colour))})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"] == f"urn:deconvnet:problem:{code}"
+    assert ("Retry-After" in answer.headers) == (status == 429)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "shown", "status", "code"),
+    [
+        ("job_inputs", 23, "job_inputs", 422, "invalid"),
+        ("submissions", 1, "submissions_per_minute", 429, "too_many"),
+    ],
+)
+def test_a_limit_of_jobs_is_told_and_holds(
+    tiny_settings: Callable[..., Settings],
+    limit: str,
+    value: int,
+    shown: str,
+    status: int,
+    code: str,
+) -> None:
+    with TestClient(create_app(tiny_settings(**{limit: value}))) as client:
+        assert client.get("/api/v1").json()["limits"][shown] == value
+        for _ in range(2):
+            answer = client.post("/api/v1/jobs", json=BODY)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"] == f"urn:deconvnet:problem:{code}"
+
+
+def test_every_error_is_a_problem_whatever_the_client_would_rather_have(
+    client: TestClient,
+) -> None:
+    cases: list[tuple[str, str, dict[str, Any], int]] = [
+        ("GET", "/api/v1/jobs/job_0", {}, 404),
+        ("GET", "/api/v1/jobs?limit=0", {}, 422),
+        ("POST", "/api/v1/jobs", {"content": b"{"}, 422),
+        ("POST", "/api/v1/images", {"content": b"x"}, 422),
+        ("POST", "/api/v1/images", {"headers": {"Content-Type": "multipart/form-data"}}, 400),
+        ("GET", "/api/v1/models", {"headers": {"Authorization": "Bearer no"}}, 401),
+        ("GET", "/api/v1/models", {"headers": {"Host": "evil.example"}}, 400),
+    ]
+    for accept in ("text/html", "application/xml", "*/*"):
+        for method, url, given, status in cases:
+            headers = {"Accept": accept, **given.get("headers", {})}
+            answer = client.request(method, url, **{**given, "headers": headers})
+            assert answer.status_code == status, (method, url, answer.text)
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert answer.json()["status"] == status
