@@ -76,7 +76,13 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd="/", **self._as
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env=os.environ | {"PGPASSWORD": PASSWORD},
+            **self._as,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -145,7 +151,8 @@ class Cluster:
 
     def check(self, database: str) -> None:
         """Fail if what is stored is damaged."""
-        self._run("pg_amcheck", "--install-missing", "--heapallindexed", "-d", self.url(database))
+        place = ("-h", "127.0.0.1", "-p", str(self.port), "-U", USER)
+        self._run("pg_amcheck", "--install-missing", "--heapallindexed", *place, database)
 
 
 def _somebody() -> dict[str, Any]:

@@ -129,7 +129,8 @@ def answerer(page: Page | None) -> Answer:
         refusal = as_refusal(error)
         request_id = request.scope.get("state", {}).get("request_id", "")
         if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR and refusal is not error:
-            log.error("Request %s failed", request_id, exc_info=error)
+            trace = error if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
+            log.error("Request %s failed: %s", request_id, error, exc_info=trace)
         told = problem(refusal, request.scope["path"], request_id)
         response = _present(request, told, page)
         response.headers.update(getattr(error, "headers", None) or {})

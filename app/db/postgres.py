@@ -28,11 +28,6 @@ LEAVING_S = 2  # a server that has just ended may hold the lock for a moment yet
 
 # A peer that is gone without a word is noticed within a minute, from either end.
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-_SESSION = (
-    f"SET lock_timeout = '{PATIENCE_S}s'",
-    f"SET statement_timeout = '{STATEMENT_S}s'",
-    *(f"SET tcp_{name} = {value}" for name, value in _KEEPALIVES.items()),
-)
 _ONE_STATE = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _HOLDER = """
     SELECT coalesce(nullif(application_name, ''), 'process ' || pid) FROM pg_locks
@@ -99,8 +94,11 @@ def _engine(url: URL, who: str, pool_size: int, max_overflow: int) -> Engine:
 
 def _prepare(last: str, connection: "Connection[Any]", _record: Any) -> None:
     connection.autocommit = True
-    for statement in (*_SESSION, last):
-        connection.execute(statement.encode())
+    limits = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()}
+    limits |= {"lock_timeout": PATIENCE_S * 1000, "statement_timeout": STATEMENT_S * 1000}
+    for name, value in limits.items():
+        connection.execute(f"SET {name} = {value:.0f}".encode())
+    connection.execute(last.encode())
     connection.autocommit = False
 
 
@@ -109,7 +107,7 @@ def _own(dbapi: DBAPIModule, connection: "Connection[Any]", _record: Any) -> Non
     try:
         connection.autocommit = True
         _require_utf8(connection)
-        connection.execute(f"SET lock_timeout = '{LEAVING_S}s'".encode())
+        connection.execute(f"SET lock_timeout = {LEAVING_S * 1000}".encode())
         try:
             connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         except dbapi.OperationalError as error:

@@ -17,6 +17,7 @@ import pytest
 
 from app.access import Access
 from app.settings import Settings
+from tests.postgres import Cluster
 
 KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
 
@@ -159,9 +160,19 @@ def read(server: Server, job: str) -> dict[str, Any]:
 def finish(server: Server, job: str, seconds: float = 180) -> dict[str, Any]:
     def done() -> dict[str, Any] | None:
         found = read(server, job)
-        return found if found["finished_at"] is not None else None
+        return found if found.get("finished_at") is not None else None
 
     return dict(eventually(done, seconds))
+
+
+def at_least(server: Server, job: str, succeeded: int) -> None:
+    """Wait until so many items have succeeded; a server whose database is away is asked again."""
+
+    def enough() -> bool:
+        found = read(server, job)
+        return "counts" in found and found["counts"]["succeeded"] >= succeeded
+
+    eventually(enough)
 
 
 def done_items(server: Server, job: str) -> list[dict[str, Any]]:
@@ -174,6 +185,7 @@ def slow_images(server: Server, make_png: Callable[..., bytes], count: int) -> l
     return [upload(server, make_png(SLOW, (16 + n, 20))) for n in range(count)]
 
 
+@pytest.mark.databases
 def test_killing_the_worker_and_then_the_server_loses_and_repeats_nothing(
     launch: Callable[..., Server], make_png: Callable[..., bytes]
 ) -> None:
@@ -181,9 +193,9 @@ def test_killing_the_worker_and_then_the_server_loses_and_repeats_nothing(
     images = slow_images(server, make_png, 16)
     job = submit(server, images)
 
-    eventually(lambda: read(server, job)["counts"]["succeeded"] >= 2)
+    at_least(server, job, 2)
     os.kill(server.workers()[0], signal.SIGKILL)
-    eventually(lambda: read(server, job)["counts"]["succeeded"] >= 6)
+    at_least(server, job, 6)
     before = {item["n"]: item["finished_at"] for item in done_items(server, job)}
     workers = server.workers()
     server.kill()
@@ -196,6 +208,40 @@ def test_killing_the_worker_and_then_the_server_loses_and_repeats_nothing(
     after = {item["n"]: item["finished_at"] for item in done_items(server, job)}
     assert sorted(after) == list(range(16))
     assert before.items() <= after.items()  # what was done is not done again
+
+
+def test_killing_and_restarting_postgresql_during_a_job_loses_and_repeats_nothing(
+    launch: Callable[..., Server], postgres: Cluster, make_png: Callable[..., bytes]
+) -> None:
+    with postgres.database() as name:
+        server = launch(database=postgres.url(name))
+        job = submit(server, slow_images(server, make_png, 16))
+        at_least(server, job, 2)
+        sessions = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'http:%'"
+        os.kill(postgres.execute(sessions)[0][0], signal.SIGKILL)  # takes all sessions with it
+        at_least(server, job, 6)
+        before = {item["n"]: item["finished_at"] for item in done_items(server, job)}
+        postgres.stop()
+        answer = server.client.get(f"/api/v1/jobs/{job}")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert server.client.get("/readyz").status_code == 503
+        assert server.client.get("/livez").status_code == 200
+        time.sleep(1)  # results come in meanwhile
+        postgres.start()
+
+        found = finish(server, job)
+        assert found["counts"] == {"total": 16, "succeeded": 16, "failed": 0, "skipped": 0}
+        after = {item["n"]: item["finished_at"] for item in done_items(server, job)}
+        assert sorted(after) == list(range(16))
+        assert before.items() <= after.items()
+        told = postgres.execute("SELECT version, data FROM events ORDER BY version", name)
+        assert [version for version, _ in told] == list(range(1, found["version"] + 1))
+        ended = sorted(
+            data["n"] for _, data in told if data["state"] == "succeeded" and "n" in data
+        )
+        assert ended == list(range(16))
+        postgres.check(name)
+        server.close()
 
 
 def test_an_input_that_kills_its_worker_three_times_is_set_aside_and_the_rest_succeed(
@@ -221,7 +267,7 @@ def test_cancel_ends_soon_even_while_an_item_hangs_and_keeps_what_is_done(
     images = [upload(server, make_png()), upload(server, make_png(SLEEPER))]
     images += slow_images(server, make_png, 3)
     job = submit(server, images)
-    eventually(lambda: read(server, job)["counts"]["succeeded"] == 1)
+    at_least(server, job, 1)
     assert server.client.get(f"/api/v1/jobs/{job}/results.jsonl").status_code == 409
 
     answer = server.client.post(f"/api/v1/jobs/{job}/cancel")
@@ -255,7 +301,7 @@ def test_sigterm_lets_running_work_end_and_the_next_server_does_the_rest(
 ) -> None:
     server = launch()
     job = submit(server, slow_images(server, make_png, 8))
-    eventually(lambda: read(server, job)["counts"]["succeeded"] >= 1)
+    at_least(server, job, 1)
     workers = server.workers()
     server.process.terminate()
     assert server.process.wait(30) == 0
