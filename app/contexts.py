@@ -26,6 +26,7 @@ from app.parts import (
     Option,
     Pair,
     Picture,
+    Underway,
     UnitTile,
 )
 
@@ -149,7 +150,8 @@ class OcclusionPage(Page):
     predictions: list[Fact]
     result: OcclusionResult | None
     problem: str
-    waiting: str
+    underway: Underway | None
+    notes: list[str]
     limits: str
     python: str
 

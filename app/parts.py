@@ -226,13 +226,34 @@ class LegendRow(Context):
     meter: float
 
 
+class Underway(Context):
+    """Work that a page is waiting for, or has waited for.
+
+    Attributes:
+        version: changes when there is more to show than this part itself.
+        said: what a screen reader is told once for each version.
+        detail: how far it is, how fast, how long still.
+        stop: the fields of the form that ends it; empty: there is nothing to end.
+        again: where to go on from, when it was stopped.
+    """
+
+    running: bool
+    version: str
+    said: str
+    detail: str
+    done: int
+    total: int
+    stop: list[tuple[str, str]] = []
+    again: str = ""
+
+
 class Panel(Context):
-    """A map beside the others, sharing their crosshair."""
+    """A map beside the others, sharing their crosshair; without a picture until it is made."""
 
     name: str
     title: str
     caption: str
-    picture: Picture
+    picture: Picture | None
     low: str
     high: str
     bar: str

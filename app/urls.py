@@ -44,6 +44,7 @@ class Urls:
     UNIT = "/models/{model}/units/{unit}"
     FILTERS = "/models/{model}/filters/{layer}"
     OCCLUSION = "/occlusion"
+    OCCLUSION_STOP = "/occlusion/stop"
     JOBS = "/jobs"
     JOB = "/jobs/{job}"
     CANCEL = "/jobs/{job}/cancel"

@@ -141,7 +141,7 @@ class TopView(Answer):
 class ImageView(Answer):
     """An uploaded image as it is kept: upright sRGB, PNG.
 
-    `notes`, in the answer to an upload: what its conversion left out or ignored.
+    `notes`: what the conversion of its latest upload left out or ignored.
     """
 
     id: str

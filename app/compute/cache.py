@@ -26,8 +26,7 @@ class ResultCache:
             result = UnitResult.model_validate_json(self._path(key).read_bytes())
         except (OSError, ValidationError):
             return None
-        held = self.artifacts.hold(*result.pictures.values(), *result.arrays.values())
-        return result if held else None
+        return result if self.artifacts.hold(*result.files) else None
 
     def put(self, result: UnitResult) -> None:
         """Keep a result."""
@@ -39,7 +38,7 @@ class ResultCache:
             result = UnitResult.model_validate_json(self._path(key).read_bytes())
         except (OSError, ValidationError):
             return []
-        return [*result.pictures.values(), *result.arrays.values()]
+        return result.files
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop these results; whoever wants one computes it anew."""

@@ -1,15 +1,16 @@
 """Gives units to the backend: pages before jobs, each within its deadline, each at most once."""
 
 import asyncio
-import contextlib
 import heapq
 import itertools
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Any, TypeVar
 
 from app.artifacts import ArtifactStore
 from app.compute.backend import Backend, Lost, Outcome
@@ -23,8 +24,11 @@ from app.metrics import Metrics
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 STOP_GRACE_S = 2.0
+NEAR_S = 0.25
+MOST_ABANDONED = 32  # of which what was known of them is kept
 FAILED_S = 10.0  # how long a failure is remembered, for pages that look again
 
 
@@ -75,6 +79,25 @@ class Task:
             self.first.set_result(None)
 
 
+def _shielded(future: "Future[T]") -> "asyncio.Future[T]":
+    """To wait for it without ending it; nobody need be there when it fails."""
+    inner = asyncio.wrap_future(future)
+    inner.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return asyncio.shield(inner)
+
+
+async def _within(seconds: float, future: Future[Any]) -> bool:
+    """Whether it is done within that time, well or badly."""
+    try:
+        async with asyncio.timeout(seconds):
+            await _shielded(future)
+    except TimeoutError:
+        return False
+    except (UnitError, WorkerLostError):
+        return True
+    return True
+
+
 def make_backend(settings: Settings) -> Backend:
     """The backend that the settings name."""
     if settings.backend == "inline":
@@ -103,6 +126,7 @@ class Compute:
         self._running: dict[int, Task] = {}
         self._shared: dict[str, Task] = {}
         self._leaving: set[int] = set()
+        self._abandoned: dict[str, Task] = {}
         self._doomed: set[int] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="compute", daemon=True)
@@ -175,7 +199,7 @@ class Compute:
         task = self.submit(spec, Priority.INTERACTIVE, retries=2)
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.shield(asyncio.wrap_future(task.future))
+                return await _shielded(task.future)
         except TimeoutError as error:
             raise UnitError("not_ready", "This is still being computed; try again.", 503) from error
         except WorkerLostError as error:
@@ -184,7 +208,8 @@ class Compute:
     async def look(self, spec: UnitSpec, timeout: float) -> UnitResult | Progress:
         """The unit's result or, while it is computed, how far it is; computed if need be.
 
-        It waits until there is something to show, `timeout` seconds at most.
+        It waits until there is something to show, `timeout` seconds at most; then `NEAR_S` more, in
+        case the whole result is near.
 
         Raises:
             UnitError: it cannot be computed.
@@ -193,10 +218,22 @@ class Compute:
         if found is not None:
             return found
         task = self.submit(spec, Priority.INTERACTIVE, retries=2)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await asyncio.shield(asyncio.wrap_future(task.first))
+        if await _within(timeout, task.first):
+            await _within(NEAR_S, task.future)
         return await self.run(spec) if task.future.done() else task.progress
+
+    def seen(self, spec: UnitSpec) -> UnitResult | Progress:
+        """What there is of a unit, which is not started for it: also of one that was abandoned."""
+        found = self.cached(spec)
+        if found is not None:
+            return found
+        with self._lock:
+            task = self._shared.get(self.key(spec)) or self._abandoned.get(self.key(spec))
+        progress = task.progress if task else Progress()
+        partial = progress.partial
+        if partial is not None and not self.artifacts.hold(*partial.files):
+            return Progress()
+        return progress
 
     def abandon(self, spec: UnitSpec) -> None:
         """Nobody wants this interactive unit any more: drop it, or let it end at its next step.
@@ -208,6 +245,9 @@ class Compute:
             if task is None:
                 return
             self._leaving.add(task.ticket)
+            self._abandoned[task.key] = task
+            if len(self._abandoned) > MOST_ABANDONED:
+                del self._abandoned[next(iter(self._abandoned))]
         self.withdraw(task.ticket)
         self.backend.wake()
 
@@ -233,8 +273,7 @@ class Compute:
         while not (self._stopping and not self._running):
             try:
                 self._dispatch()
-                for outcome in self.backend.poll(0.5):
-                    self._finish(outcome)
+                self._hear(self.backend.poll(0.5))
                 self._end_by_force()
             except Exception:
                 log.exception("The compute loop stumbled and goes on")
@@ -270,12 +309,16 @@ class Compute:
         for ticket in doomed:
             self.backend.kill(ticket)
 
-    def _finish(self, outcome: Outcome) -> None:
-        task = self._running[outcome.ticket]
-        value = outcome.value
-        if isinstance(value, Progress):
-            self._note(task, value)
-            return
+    def _hear(self, news: Sequence[Outcome]) -> None:
+        over = {one.ticket for one in news if not isinstance(one.value, Progress)}
+        for one in news:
+            task = self._running[one.ticket]
+            if isinstance(one.value, Progress):
+                self._note(task, one.value, over=one.ticket in over)
+            else:
+                self._finish(task, one.value)
+
+    def _finish(self, task: Task, value: UnitResult | UnitError | Lost) -> None:
         self._measure(task, value)
         if isinstance(value, Lost) and self._again(task, value):
             return
@@ -324,13 +367,15 @@ class Compute:
             if now > task.deadline:
                 del self._shared[task.key]
 
-    def _note(self, task: Task, progress: Progress) -> None:
+    def _note(self, task: Task, progress: Progress, *, over: bool) -> None:
+        """Keep the newest; `over`: nobody need see it, as the unit has ended meanwhile."""
         if progress.partial is None:
             task.progress = replace(progress, partial=task.progress.partial)
             return
         self.artifacts.account(progress.partial.stored_bytes)
         task.progress = progress
-        task.show()
+        if not over:
+            task.show()
 
     def _again(self, task: Task, lost: Lost) -> bool:
         if task.overdue or lost.killed or self._stopping or not task.retries:

@@ -98,6 +98,11 @@ class UnitResult(BaseModel):
     elapsed_s: float = 0.0
     stored_bytes: int = Field(default=0, exclude=True)
 
+    @property
+    def files(self) -> list[str]:
+        """The artifacts that it names."""
+        return [*self.pictures.values(), *self.arrays.values()]
+
 
 @dataclass(frozen=True)
 class Progress:

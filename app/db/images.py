@@ -11,8 +11,10 @@ def get(session: Session, image_id: str) -> Image | None:
 
 
 def add(session: Session, image: Image) -> bool:
-    """Keep an image; False if it was there already."""
-    if session.get(Image, image.id) is not None:
+    """Keep an image; False if it was there already, which takes on this upload's notes."""
+    kept = session.get(Image, image.id)
+    if kept is not None:
+        kept.notes = image.notes
         return False
     session.add(image)
     return True

@@ -18,7 +18,7 @@ class Base(DeclarativeBase):
 
 
 class Image(Base):
-    """An uploaded image, kept re-encoded as an artifact."""
+    """An uploaded image, kept re-encoded as an artifact; `notes` are of its latest upload."""
 
     __tablename__ = "images"
 
@@ -28,6 +28,7 @@ class Image(Base):
     height: Mapped[int]
     name: Mapped[str]
     created_at: Mapped[float]
+    notes: Mapped[list[str]] = mapped_column(JSON, default=list)
 
 
 class Job(Base):

@@ -27,13 +27,19 @@ Contrast = Literal["shared", "own"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A picture to explain: its content's hash, how URLs spell it, and what people call it."""
+    """A picture to explain.
+
+    Attributes:
+        sha256, address, name: its content, how URLs spell it, what people call it.
+        notes: what its conversion left out or ignored.
+    """
 
     sha256: str
     address: str
     name: str
     width: int
     height: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,9 @@ def find_image(state: AppState, address: str) -> Chosen:
     index_id, slash, number = address.partition("/")
     if not slash:
         found = uploads.get_image(state, address)
-        return Chosen(found.sha256, address, found.name, found.width, found.height)
+        return Chosen(
+            found.sha256, address, found.name, found.width, found.height, found.notes
+        )  # fmt: skip
     opened = state.indexes.get(index_id)
     if not number.isdigit():
         raise Refusal(404, "not_found", f"'{address[:80]}' is no image; expected INDEX/NUMBER.")
@@ -91,7 +99,18 @@ async def explain(
     timeout: float,
 ) -> UnitResult:
     """A method on an image; raises UnitError."""
-    spec = UnitSpec(
+    return await state.compute.run(asked(model, image, method, params, target), timeout)
+
+
+def asked(
+    model: str,
+    image: str,
+    method: str,
+    params: Mapping[str, Any],
+    target: Mapping[str, Any] | None,
+) -> UnitSpec:
+    """A method on an image, as a worker is asked for it."""
+    return UnitSpec(
         kind="explain",
         model=model,
         method=method,
@@ -99,7 +118,6 @@ async def explain(
         target=None if target is None else dict(target),
         image=image,
     )
-    return await state.compute.run(spec, timeout)
 
 
 async def filters(

@@ -19,8 +19,8 @@ from app.state import AppState
 class StoredImage:
     """An uploaded image: its artifact is a PNG.
 
-    `created`: this upload was the first of it; `notes`: what this upload's conversion left out or
-    ignored.
+    `created`: this upload was the first of it; `notes`: what its latest upload's conversion left
+    out or ignored.
     """
 
     id: str
@@ -51,12 +51,13 @@ def store_image(state: AppState, data: bytes, name: str) -> StoredImage:
         height=found.made.height,
         name=name,
         created_at=time.time(),
+        notes=list(found.made.notes),
     )
     with state.db.write() as session:
         created = store.add(session, row)
         kept = row if created else store.get(session, row.id)
         assert kept is not None
-        return replace(_view(kept), created=created, notes=found.made.notes)
+        return replace(_view(kept), created=created)
 
 
 def get_image(state: AppState, image_id: str) -> StoredImage:
@@ -70,7 +71,9 @@ def get_image(state: AppState, image_id: str) -> StoredImage:
 
 
 def _view(row: models.Image) -> StoredImage:
-    return StoredImage(row.id, row.sha256, row.width, row.height, row.name, row.created_at)
+    return StoredImage(
+        row.id, row.sha256, row.width, row.height, row.name, row.created_at, notes=tuple(row.notes)
+    )
 
 
 def _display_name(name: str) -> str:

@@ -11,6 +11,7 @@ from app.services.explain import read_array
 from app.state import AppState
 from app.urls import Urls
 from app.web.render import static
+from app.web.underway import thinned
 from app.web.words import number, percent, short
 
 _DIVERGING = "img/diverging.png"
@@ -46,7 +47,7 @@ def _panels(made: UnitResult, below: UnitResult | None, side: tuple[int, int]) -
             bar=bar,
         )
 
-    panels = [
+    return [
         panel("image", "Input", "what the network sees", "The preprocessed picture"),
         panel(
             "heatmap",
@@ -66,24 +67,22 @@ def _panels(made: UnitResult, below: UnitResult | None, side: tuple[int, int]) -
             number(high),
             _SEQUENTIAL,
         ),
+        _projection(unit, below, side),
         panel("label", "Label", "most likely class, by place", "Map of the most likely class"),
     ]
-    if below is not None:
-        line = below.provenance
-        picture = _picture(below, "heatmap", side, f"Deconvnet projection of {unit}")
-        panels.insert(
-            3,
-            Panel(
-                name="projection",
-                title=f"Projection of {unit}",
-                caption="from its strongest position",
-                picture=picture.model_copy(update={"provenance": line}),
-                low="",
-                high="",
-                bar="",
-            ),
-        )
-    return panels
+
+
+def _projection(unit: str, made: UnitResult | None, side: tuple[int, int]) -> Panel:
+    alt = f"Deconvnet projection of {unit}"
+    return Panel(
+        name="projection",
+        title=f"Projection of {unit}",
+        caption="from its strongest position" if made else "comes when the maps are complete",
+        picture=_picture(made, "heatmap", side, alt) if made else None,
+        low="",
+        high="",
+        bar="",
+    )
 
 
 def _tables(
@@ -126,9 +125,14 @@ def _facts(facts: Mapping[str, Any]) -> list[Fact]:
 
 
 def make_result(
-    state: AppState, made: UnitResult, below: UnitResult | None, image: str
+    state: AppState, made: UnitResult, below: UnitResult | None, image: str, stride: int
 ) -> OcclusionResult:
-    """Everything that an occlusion's page shows; `below` is the followed unit's projection."""
+    """Everything that an occlusion's page shows.
+
+    Args:
+        below: the followed unit's projection.
+        stride: what was asked for; `made` is coarse where its own is larger.
+    """
     facts = made.facts
     names = ("probability", "activity", "label", "positions")
     maps = {name: read_array(state, made.arrays[name]) for name in names}
@@ -137,11 +141,13 @@ def make_result(
     height, width = fall.shape
     top, left = (int(n) for n in positions[0, 0])
     panels = _panels(made, below, (height, width))
+    coarse = thinned(facts, stride)
+    lines = [panel.picture.provenance for panel in panels if panel.picture]
     return OcclusionResult(
         image=image,
         target=facts["target"]["class"],
         panels=panels,
-        provenance=list(dict.fromkeys(panel.picture.provenance for panel in panels)),
+        provenance=[f"{x} · coarse, {coarse}" if coarse else x for x in dict.fromkeys(lines)],
         facts=_facts(facts),
         legend=[
             LegendRow(
@@ -163,16 +169,13 @@ def make_result(
             "size": int(facts["size"]),
             "stride": int(facts["stride"]),
         },
-        downloads=[
-            Link(label=f"{name}.npy", url=Urls.artifact(f"{key}.npy"), title=f"{name}.npy")
-            for name, key in made.arrays.items()
-        ]
-        + [
-            Link(
-                label=f"{name}.png",
-                url=Urls.artifact(f"{made.pictures[name]}.png"),
-                title=f"{name}.png",
-            )
-            for name in ("heatmap", "activity", "label")
-        ],
+        downloads=[] if coarse else _downloads(made),
     )
+
+
+def _downloads(made: UnitResult) -> list[Link]:
+    files = [(f"{name}.npy", key) for name, key in made.arrays.items()]
+    files += [(f"{name}.png", made.pictures[name]) for name in ("heatmap", "activity", "label")]
+    return [
+        Link(label=name, url=Urls.artifact(key + name[-4:]), title=name) for name, key in files
+    ]  # fmt: skip

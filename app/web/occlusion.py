@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.datastructures import UploadFile
 
-from app.compute.units import UnitError, UnitResult
+from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 from app.contexts import OcclusionPage
 from app.errors import Refusal
-from app.parts import Fact, Link, Option, Picture
+from app.parts import Fact, Link, Option, Picture, Underway
 from app.services import catalog, explain, uploads
 from app.services.index import Opened, class_name, spatial_layers, telling
 from app.state import AppState
@@ -20,6 +20,7 @@ from app.urls import Urls, twin
 from app.web.fields import make_fields
 from app.web.maps import make_result
 from app.web.render import add_page, html, state_of
+from app.web.underway import complete, incomplete
 from app.web.words import percent, short
 from deconvnet import methods
 from deconvnet.address import Unit
@@ -27,7 +28,7 @@ from deconvnet.address import Unit
 router = APIRouter()
 
 METHOD = "occlusion"
-_WAIT_S = 10.0
+_WAIT_S = 5.0  # for the first thing there is to show; with it, the page goes on by itself
 _SAMPLES = 15
 _MIB = 1024 * 1024
 _MAPS = "#lab-main"  # on a narrow screen the maps stand below the controls
@@ -43,6 +44,7 @@ class _Choice:
     stride: int
     fill: str
     target: int | None
+    stopped: bool = False
 
     def url(self, **changes: Any) -> str:
         """This page with some of its state changed."""
@@ -53,16 +55,38 @@ class _Choice:
         """The method's parameters."""
         return {"size": self.size, "stride": self.stride, "fill": self.fill}
 
+    def unit(self, sha256: str) -> UnitSpec:
+        """What a worker is asked for."""
+        target = None if self.target is None else {"class": self.target}
+        return explain.asked(self.model, sha256, METHOD, self.params, target)
+
+    def form(self) -> list[tuple[str, str]]:
+        """The same, as a form's fields."""
+        return [(k, str(v)) for k, v in vars(self).items() if v is not None and k != "stopped"]
+
 
 @dataclass(frozen=True)
 class _Found:
-    """What the workers gave."""
+    """What the workers gave; `map` may be on its way."""
 
-    map: UnitResult | None = None
+    map: UnitResult | Progress | None = None
     projection: UnitResult | None = None
     predictions: tuple[Mapping[str, Any], ...] = ()
     problem: str = ""
-    waiting: str = ""
+
+    @property
+    def shown(self) -> UnitResult | None:
+        """The map, or what there is of it."""
+        return self.map.partial if isinstance(self.map, Progress) else self.map
+
+    def underway(self, choice: _Choice) -> Underway | None:
+        """How far the map is."""
+        if isinstance(self.map, UnitResult):
+            return complete(self.map, self.projection)
+        if self.map is None:
+            return None
+        again = choice.url(stopped=False) + _MAPS if choice.stopped else ""
+        return incomplete(self.map, choice.stride, choice.form(), again)
 
 
 def _samples(opened: Opened | None, choice: _Choice) -> list[Link]:
@@ -103,8 +127,8 @@ def _page(
     schema = methods.get(METHOD).Params.model_json_schema()
     limits = state.settings
     result = None
-    if chosen is not None and found.map is not None:
-        result = make_result(state, found.map, found.projection, choice.image)
+    if chosen is not None and found.shown is not None:
+        result = make_result(state, found.shown, found.projection, choice.image, choice.stride)
     return OcclusionPage(
         title="Occlusion" + (f" of {chosen.name}" if chosen else ""),
         url=url,
@@ -136,7 +160,8 @@ def _page(
         ],
         result=result,
         problem=found.problem,
-        waiting=found.waiting,
+        underway=found.underway(choice),
+        notes=list(chosen.notes) if chosen else [],
         limits=f"JPEG, PNG, WebP, BMP or GIF, up to {limits.file_bytes // _MIB} MiB and "
         f"{limits.image_pixels // 10**6} megapixels; drop or paste works too.",
         python=_python(choice),
@@ -157,17 +182,20 @@ def _python(choice: _Choice) -> str:
 
 
 async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
-    target = None if choice.target is None else {"class": choice.target}
+    spec, said = choice.unit(image), []
     try:
         said = await explain.predictions(state, choice.model, image, _WAIT_S)
-        found = await explain.explain(
-            state, choice.model, image, METHOD, choice.params, target, _WAIT_S
-        )
+        if choice.stopped:
+            found = await asyncio.to_thread(state.compute.seen, spec)
+        else:
+            found = await state.compute.look(spec, _WAIT_S)
+        if isinstance(found, Progress):
+            return _Found(found, None, tuple(said))
         unit = {"unit": found.facts["unit"]}
         below = await explain.explain(state, choice.model, image, "deconv", {}, unit, _WAIT_S)
     except UnitError as error:
         if error.code == "not_ready":
-            return _Found(waiting=error.detail)
+            return _Found(Progress(), None, tuple(said))
         return _Found(problem=catalog.remedy(error, choice.model))
     return _Found(found, below, tuple(said))
 
@@ -188,8 +216,9 @@ async def occlusion(
     stride: Annotated[int | None, Query(ge=1, le=4096)] = None,
     fill: Annotated[str, Query(max_length=20)] = "grey",
     target: Annotated[str, Query(pattern=r"^\d{0,6}$", description="empty: the predicted")] = "",
+    stopped: bool = False,
 ) -> OcclusionPage:
-    """The maps of a picture under a sliding square."""
+    """The maps of a picture under a sliding square; `stopped`: what there is of them."""
     state = state_of(request)
     names = await asyncio.to_thread(catalog.all_names, state)
     model = names[0] if model is None else model
@@ -198,13 +227,31 @@ async def occlusion(
     any_index = indexes or await asyncio.to_thread(state.indexes.all)
     wanted = int(target) if target else None
     usual = _usual(indexes[0] if indexes else None)
-    choice = _Choice(model, image, size or usual[0], stride or usual[1], fill, wanted)
+    choice = _Choice(model, image, size or usual[0], stride or usual[1], fill, wanted, stopped)
     chosen, found = None, _Found()
     if image:
         chosen = await asyncio.to_thread(explain.find_image, state, image)
         found = await _compute(state, choice, chosen.sha256)
     opened = any_index[0] if any_index else None
     return await asyncio.to_thread(_page, state, choice, names, chosen, found, opened)
+
+
+@router.post(Urls.OCCLUSION_STOP, include_in_schema=False)
+async def stop(
+    request: Request,
+    model: Annotated[str, Form()],
+    image: Annotated[str, Form(max_length=200)],
+    size: Annotated[int, Form(ge=1, le=4096)],
+    stride: Annotated[int, Form(ge=1, le=4096)],
+    fill: Annotated[str, Form(max_length=20)],
+    target: Annotated[int | None, Form(ge=0)] = None,
+) -> Response:
+    """Compute these maps no further, and show what there is of them."""
+    state = state_of(request)
+    choice = _Choice(model, image, size, stride, fill, target, stopped=True)
+    chosen = await asyncio.to_thread(explain.find_image, state, image)
+    await asyncio.to_thread(state.compute.abandon, choice.unit(chosen.sha256))
+    return RedirectResponse(choice.url() + _MAPS, 303)
 
 
 async def _keep(state: AppState, file: UploadFile | str | None) -> uploads.StoredImage:

@@ -48,6 +48,11 @@ def span(seconds: float) -> str:
     raise AssertionError("unreachable: the last limit is infinite")
 
 
+def brief(seconds: float) -> str:
+    """ "0.4 s" below ten seconds, then as `span`."""
+    return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
+
+
 def ago(then: float, now: float | None = None) -> str:
     """How long ago a time was, in seconds since 1970."""
     passed = (time.time() if now is None else now) - then

@@ -1,6 +1,10 @@
 // One crosshair over all maps of a picture: point at a place in one, read its numbers in each.
 
+let at = null; // where it stands, in pixels; kept when a finer map takes the place of a coarse one
+
 const SVG = "http://www.w3.org/2000/svg";
+
+const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
 
 function make(name, attributes, parent) {
   const element = document.createElementNS(SVG, name);
@@ -32,6 +36,12 @@ function start(panels) {
   let row = Math.floor(g.rows / 2);
   let column = Math.floor(g.columns / 2);
 
+  function put(y, x) {
+    row = clamp(Math.round((y - g.size / 2 - g.top) / g.stride), g.rows);
+    column = clamp(Math.round((x - g.size / 2 - g.left) / g.stride), g.columns);
+    show();
+  }
+
   function show() {
     const y0 = g.top + row * g.stride;
     const x0 = g.left + column * g.stride;
@@ -43,19 +53,17 @@ function start(panels) {
       for (const key of ["x1", "x2"]) down.setAttribute(key, x);
       for (const [key, value] of Object.entries({ x: x0, y: y0, width: g.size, height: g.size })) box.setAttribute(key, value);
     }
+    at = { y: y0 + g.size / 2, x: x0 + g.size / 2 };
     const values = maps.map((map) => `${map.title}: ${map.rows[row]?.[column]}`);
     readout.textContent = `Occluder at y ${y0}, x ${x0} · ${values.join(" · ")}`;
   }
 
-  const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
   for (const { pic } of overlays) {
     pic.addEventListener("pointermove", (event) => {
       const frame = pic.getBoundingClientRect();
       const y = ((event.clientY - frame.top) / frame.height) * g.height;
       const x = ((event.clientX - frame.left) / frame.width) * g.width;
-      row = clamp(Math.round((y - g.size / 2 - g.top) / g.stride), g.rows);
-      column = clamp(Math.round((x - g.size / 2 - g.left) / g.stride), g.columns);
-      show();
+      put(y, x);
     });
     pic.addEventListener("focus", show);
     pic.addEventListener("keydown", (event) => {
@@ -67,11 +75,13 @@ function start(panels) {
       show();
     });
   }
+  if (at) put(at.y, at.x);
 }
 
 function look() {
   const panels = document.getElementById("panels");
-  if (panels) start(panels);
+  if (!panels) at = null;
+  else if (!panels.querySelector(".cross")) start(panels);
 }
 
 look();

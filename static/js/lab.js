@@ -14,6 +14,8 @@ async function redraw(event) {
   for (const [name, value] of [...query]) if (!value) query.delete(name);
   const url = `${form.action}?${query}`;
   window.history.replaceState({}, "", url);
+  const stop = document.getElementById("stop"); // what was under way is no longer wanted
+  if (stop) fetch(stop.action, { method: "POST", body: new URLSearchParams(new FormData(stop)), redirect: "manual" }).catch(() => {});
   const parts = document.getElementById("samples") ? ["#lab-main", "#samples"] : ["#lab-main"];
   if (await swap(url, ...parts)) say("The maps are redrawn");
 }

@@ -1,14 +1,17 @@
 """The occlusion page and the jobs pages: upload, maps, forms."""
 
+import io
 import json
 import re
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from app.urls import Urls, twin
 from app.web.fields import make_fields, read_fields
 from deconvnet import methods
+from deconvnet.pictures import SEVERAL_FRAMES
 from tests.app.conftest import png
 
 
@@ -30,6 +33,41 @@ def test_an_upload_leads_to_its_maps(pages: TestClient) -> None:
         assert pages.get(panel["picture"]["src"]).content.startswith(b"\x89PNG")
         assert panel["picture"]["provenance"].startswith("tiny")
     assert len(told["predictions"]) == 5
+
+
+def test_what_a_conversion_left_out_is_said_on_the_pictures_page(pages: TestClient) -> None:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    moving, still = io.BytesIO(), io.BytesIO()
+    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
+    frames[0].save(still, "GIF")
+    place = _upload(pages, moving.getvalue())
+    address = f"{place}&size=6&stride=3"
+    assert pages.get(twin(address)).json()["notes"] == [SEVERAL_FRAMES]
+    assert f'<p class="note">{SEVERAL_FRAMES}</p>' in pages.get(address).text
+    assert _upload(pages, still.getvalue()) == place
+    assert pages.get(twin(address)).json()["notes"] == []
+
+
+def test_maps_say_when_they_are_complete_and_stopping_them_then_changes_nothing(
+    pages: TestClient,
+) -> None:
+    asked = {"model": "tiny", "image": "pictures/1", "size": 6, "stride": 3, "fill": "grey"}
+    told = pages.get(twin(Urls.occlusion(**asked))).json()
+    assert told["underway"]["said"] == "Complete"
+    assert told["underway"]["done"] == told["underway"]["total"] == 49
+    answer = pages.post(Urls.OCCLUSION_STOP, data=asked, follow_redirects=False)
+    assert answer.status_code == 303
+    place = answer.headers["location"].split("#")[0]
+    assert pages.get(twin(place)).json()["result"] == told["result"]
+
+
+def test_maps_that_were_stopped_before_they_began_can_be_gone_on_with(pages: TestClient) -> None:
+    asked = {"model": "tiny", "image": "pictures/2", "size": 6, "stride": 3}
+    told = pages.get(twin(Urls.occlusion(**asked, stopped=True))).json()
+    assert told["result"] is None
+    assert told["underway"]["said"] == "Stopped before the first map"
+    went_on = pages.get(twin(told["underway"]["again"].split("#")[0])).json()
+    assert went_on["underway"]["said"] == "Complete"
 
 
 def test_a_heatmap_is_also_a_table(pages: TestClient) -> None:

@@ -54,6 +54,32 @@ def build():
     return Small()
 """
 
+# So wide that an occluder at every pixel takes seconds, and the coarse map a moment.
+WIDE = """
+import torch
+from torch import nn
+
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, 5, padding=2)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.relu2 = nn.ReLU()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(64, 5)
+
+    def forward(self, x):
+        x = self.relu2(self.conv2(self.relu1(self.conv1(x))))
+        return self.fc(self.pool(x).flatten(1))
+
+INPUT_SIZE = (3, 64, 64)
+LANDMARKS = {"conv1": "relu1", "conv2": "relu2"}
+
+def build():
+    return Wide()
+"""
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
@@ -78,12 +104,13 @@ def site(
     root = tmp_path_factory.mktemp("site")
     model = root / "small.py"
     model.write_text(NET)
+    (root / "wide.py").write_text(WIDE)
     net = dn.load(f"{model}:build", weights=None, device="cpu")
     dn.build_index(net, image_folder, root / "index", k=9, progress=False)
     settings = Settings.model_validate(
         {
             "data_dir": site_data,
-            "models": {"small": f"{model}:build"},
+            "models": {"small": f"{model}:build", "wide": f"{root / 'wide.py'}:build"},
             "indexes": {"pictures": root / "index"},
             "datasets": {"pictures": image_folder},
             "device": "cpu",

@@ -39,7 +39,68 @@ def test_home_to_model_to_layer_to_unit_to_upload_to_heatmap(
     page.locator("#f-stride").fill("6")
     page.get_by_role("button", name="Occlude").click()
     page.wait_for_url("**size=12&stride=6**")
+    while not script and page.get_by_role("link", name="Look again").count():
+        page.get_by_role("link", name="Look again").click()
     expect(page.locator("table.matrix").first.locator("tbody tr")).to_have_count(7)
+
+
+# Everything that the line above the maps has said, in order.
+LISTEN = """addEventListener("DOMContentLoaded", () => {
+  window.heard = [];
+  const hear = () => {
+    const said = document.querySelector(".underway b")?.textContent;
+    if (said && said !== window.heard.at(-1)) window.heard.push(said);
+  };
+  hear();
+  new MutationObserver(hear).observe(document.body, { childList: true, subtree: true });
+})"""
+
+
+def test_a_map_is_coarse_at_first_and_refined_in_place(open_page: Open, photo: Path) -> None:
+    page = open_page(Urls.occlusion(model="wide"))
+    page.context.add_init_script(LISTEN)
+    page.locator("#file").set_input_files(photo)
+    page.wait_for_url("**image=img_**")
+    page.locator("#f-size").fill("16")
+    page.locator("#f-stride").fill("2")
+    page.locator("#f-stride").press("Tab")
+    page.wait_for_url("**stride=2**")
+    coarse = page.locator('#lab-main[data-said^="Coarse, 1 of 16 positions"]')
+    expect(coarse).to_be_visible()
+    expect(page.locator(".provenance").first).to_contain_text("coarse, 1 of 16 positions")
+    expect(page.locator("#lab-main .chips")).to_have_count(0)
+    page.evaluate("window.mine = true")
+    maps = page.locator(".panel-pic")
+    maps.first.focus()
+    page.locator("#table-1 summary").click()
+    expect(page.locator(".underway b")).to_have_text("Complete")
+    assert page.evaluate("window.mine")
+    assert page.locator("#table-1").get_attribute("open") is not None
+    expect(page.locator("#said")).to_have_text("Complete")
+    expect(page.locator("#readout")).to_contain_text("Occluder at y")
+    expect(page.locator(".panel-pic")).to_have_count(5)
+    expect(page.locator("#lab-main .chips a")).to_have_count(8)
+    expect(page.locator("#table-1 tbody tr")).to_have_count(39)
+    heard = page.evaluate("window.heard")
+    assert heard[-1] == "Complete"
+    assert any(said.startswith("Coarse, 1 of 16 positions") for said in heard)
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_refining_can_be_stopped_and_gone_on_with(open_page: Open, script: bool) -> None:
+    size = 15 + script  # not a map that is there already
+    address = Urls.occlusion(model="wide", image="pictures/2", size=size, stride=1)
+    page = open_page(address, java_script_enabled=script)
+    while not script and not page.locator("#panels").count():
+        page.get_by_role("link", name="Look again").click()
+    expect(page.locator("#map-heatmap")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".underway b")).to_contain_text("stopped")
+    expect(page.locator("#map-heatmap")).to_be_visible()
+    page.get_by_role("link", name="Go on").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".underway b")).to_contain_text("topped")
 
 
 def test_a_job_is_submitted_followed_and_finished(open_page: Open) -> None:
