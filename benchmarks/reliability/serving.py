@@ -15,6 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "from app.cli import main; main()"
 
 
+class NotServedError(SystemExit):
+    """A server ended before it answered.
+
+    Attributes:
+        exit_code: its own.
+        log: what it said on stderr.
+    """
+
+    def __init__(self, exit_code: int, log: str) -> None:
+        super().__init__(f"The server did not start (exit code {exit_code}):\n{log}")
+        self.exit_code = exit_code
+        self.log = log
+
+
 @dataclass(frozen=True)
 class Served:
     """A running server.
@@ -40,14 +54,19 @@ class Served:
         return {"Authorization": f"Bearer {self.token}"}
 
 
-def start(
-    data_dir: Path, *arguments: str, code: str = COMMAND, settings: dict[str, object] | None = None
-) -> Served:
-    """Start a server on any free port and wait until it answers.
+def launch(
+    data_dir: Path,
+    *arguments: str,
+    code: str = COMMAND,
+    settings: dict[str, object] | None = None,
+    variables: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """The process of a server on any free port; it does not answer yet.
 
     Args:
         code: what runs the command; it may prepare the process first.
         settings: besides the arguments, as in the environment.
+        variables: of the environment, besides this process's own.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
@@ -56,21 +75,34 @@ def start(
             value if isinstance(value, str) else json.dumps(value)
         )
     command = ["serve", "--data-dir", str(data_dir), "--port", "0", *arguments]
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-c", code, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=environment | (variables or {}),
     )
+
+
+def start(
+    data_dir: Path,
+    *arguments: str,
+    code: str = COMMAND,
+    settings: dict[str, object] | None = None,
+    variables: dict[str, str] | None = None,
+) -> Served:
+    """`launch` a server and wait until it answers."""
+    process = launch(data_dir, *arguments, code=code, settings=settings, variables=variables)
     assert process.stdout is not None
     assert process.stderr is not None
     log: list[str] = []
-    threading.Thread(target=log.extend, args=(process.stderr,), daemon=True).start()
+    reading = threading.Thread(target=log.extend, args=(process.stderr,), daemon=True)
+    reading.start()
     link = process.stdout.readline().split(" ")[0]
     if not link:
         process.wait()
-        sys.exit(f"The server did not start:\n{''.join(log)}")
+        reading.join(5)
+        raise NotServedError(process.returncode, "".join(log))
     return Served(process, link, (data_dir / "token").read_text().strip(), log)
 
 

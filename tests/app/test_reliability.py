@@ -10,6 +10,9 @@ SHORT = {
     "slow_sockets": ["--sockets", "12", "--receive-s", "1", "--most-s", "12"],
     "path_payloads": ["--payloads", "20"],
     "schema_fuzz": ["--examples", "2", "--phases", "coverage,stateful"],
+    "poison": ["--pictures", "9"],
+    "server_kills": ["--kills", "2", "--ready-s", "120", "--leave-s", "60"],
+    "worker_kills": ["--items", "30", "--kills", "3"],
     "sigterm": ["--runs", "2", "--clients", "2"],
 }
 
