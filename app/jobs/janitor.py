@@ -41,6 +41,7 @@ class Janitor:
         self._cache = cache
         self._retention_s = retention_s
         self._stopping = threading.Event()
+        self._started, self._started_monotonic = time.time(), time.monotonic()
         self._old_files_at = 0.0
         self._thread = threading.Thread(target=self._loop, name="janitor", daemon=True)
 
@@ -57,9 +58,16 @@ class Janitor:
     def _loop(self) -> None:
         while not self._stopping.wait(ROUND_S):
             try:
-                self.tidy(time.time(), old_files=time.monotonic() >= self._old_files_at)
+                self.tidy(self.now(), old_files=time.monotonic() >= self._old_files_at)
             except (SQLAlchemyError, OSError, StorageFullError) as error:
                 log.warning("Nothing could be tidied up: %s; trying again", error)
+
+    def now(self) -> float:
+        """The time, but never later than as many seconds after the start as have passed since.
+
+        A clock that jumps ahead ends nothing before its time.
+        """
+        return min(time.time(), self._started + time.monotonic() - self._started_monotonic)
 
     def tidy(self, now: float, *, old_files: bool) -> int:
         """Do it all once; how many files were removed.
