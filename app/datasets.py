@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.errors import Refusal
 from deconvnet.dataset import Dataset, open_dataset
-from deconvnet.errors import DatasetError, nearest
+from deconvnet.errors import DatasetError, InputError, nearest
 
 
 class Datasets:
@@ -35,11 +35,18 @@ class Datasets:
         return self._opened(dataset_id)[0]
 
     def read(self, dataset_id: str, path: str) -> bytes:
-        """The bytes of one file that the dataset lists; raises FileNotFoundError."""
+        """The bytes of one file that the dataset lists.
+
+        Raises:
+            OSError: it lists none of that name, or the file has gone or cannot be read.
+        """
         dataset, ranks = self._opened(dataset_id)
         if path not in ranks:
             raise FileNotFoundError(path)
-        return dataset.read(ranks[path])
+        try:
+            return dataset.read(ranks[path])
+        except InputError as error:
+            raise OSError(str(error)) from error
 
     def matching(self, dataset_id: str, pattern: str) -> list[str]:
         """The paths that a pattern takes: * ? [] within a name, ** for any folders."""

@@ -7,6 +7,7 @@ AppError
 ├── DatabaseError_        a database that cannot be used as it is: corrupt, or of a newer program
 ├── TokenError            a token file that cannot be used as it is
 ├── PortError             a port that cannot be listened on
+├── ClusterError          a Ray cluster that is not there, or that is not used as it is
 └── DataDirBusyError      another server has this data directory
 """
 
@@ -75,6 +76,10 @@ class TokenError(AppError):
 
 class PortError(AppError):
     """A port that cannot be listened on."""
+
+
+class ClusterError(AppError):
+    """A Ray cluster that is not there, or that is not used as it is."""
 
 
 class DataDirBusyError(AppError):

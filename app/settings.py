@@ -65,8 +65,18 @@ class Settings(BaseSettings):
     datasets: Annotated[dict[str, Path], Field(description="id → folder, tar or zip")] = {}
 
     backend: Annotated[
-        Literal["process", "inline"], Field(description="where units run; inline is for tests")
+        Literal["process", "ray", "inline"],
+        Field(description="where units run; inline is for tests"),
     ] = "process"
+    ray_address: Annotated[
+        str | None, Field(description="HOST:PORT of the head of a Ray cluster that is running")
+    ] = None
+    ray_network: Annotated[
+        bool, Field(description="use a cluster that other machines can reach")
+    ] = False
+    ray_no_token: Annotated[
+        bool, Field(description="use a cluster that asks nobody for a token")
+    ] = False
     workers: Annotated[int, Field(ge=1, le=64, description="compute processes")] = 1
     device: Annotated[str | None, Field(description="cuda, mps, cpu; None: the best there is")] = (
         None
@@ -107,6 +117,24 @@ class Settings(BaseSettings):
             "This is no URL of PostgreSQL; expected postgresql+psycopg://USER@HOST/NAME. Leave it "
             "out to keep jobs in SQLite in the data directory."
         )
+
+    @field_validator("models", "weights")
+    @classmethod
+    def _absolute(cls, files: dict[str, str]) -> dict[str, str]:
+        """Files by whole paths: not every process that reads them is where the server is."""
+        return {
+            name: str(Path(file).absolute()) if Path(file).suffix else file
+            for name, file in files.items()
+        }
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.backend == "ray" and self.ray_address is None:
+            raise ValueError(
+                "backend is 'ray' without an address. Give the head of a cluster that is running, "
+                "such as --ray-address 127.0.0.1:6379; none is started from here."
+            )
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

@@ -35,7 +35,8 @@ def batch_size(nodes: Sequence[Node], dtype: torch.dtype, device: torch.device) 
     return max(1, min(_LIMIT, budget(device) // max(1, each)))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch has failed for want of memory, of the device or of the machine."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
@@ -56,7 +57,7 @@ def in_slices(
         try:
             parts.append(work(slice(start, stop)))
         except RuntimeError as error:
-            if not _out_of_memory(error) or stop - start == 1:
+            if not out_of_memory(error) or stop - start == 1:
                 raise
             size = max(1, (stop - start) // 2)
             continue

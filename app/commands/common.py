@@ -34,6 +34,12 @@ Weights = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cuda, cuda:1, mps or cpu; the best there is if not given.")
 ]
+RayNetwork = Annotated[
+    bool, typer.Option("--ray-network", help="Use a cluster that other machines can reach.")
+]
+RayNoToken = Annotated[
+    bool, typer.Option("--ray-no-token", help="Use a cluster that asks nobody for a token.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 
 

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.common import example
+from app.commands.common import RayNetwork, RayNoToken, example
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
-EPILOG = example("deconvnet serve --index indexes/photos --dataset photos/ --port 8000")
+EPILOG = example(
+    "deconvnet serve --index indexes/photos --dataset photos/ --port 8000",
+    "deconvnet serve --index indexes/photos --backend ray --ray-address 127.0.0.1:6379",
+)
 
 
 def command(
@@ -49,6 +52,17 @@ def command(
         bool | None, typer.Option("--auth/--no-auth", help="Ask for the token.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes, or actors of a cluster.")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Where units are computed: process, or ray.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Ray cluster that is running.")
+    ] = None,
+    ray_network: RayNetwork = False,
+    ray_no_token: RayNoToken = False,
 ) -> None:
     """Serve the dashboard and the REST interface.
 
@@ -71,6 +85,11 @@ def command(
         "allowed_hosts": allowed_host,
         "auth": auth,
         "device": device,
+        "workers": workers,
+        "backend": backend,
+        "ray_address": ray_address,
+        "ray_network": ray_network or None,
+        "ray_no_token": ray_no_token or None,
     }
     run_server(make_settings(given))
 

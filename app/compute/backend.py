@@ -13,11 +13,13 @@ class Lost:
     Attributes:
         killed: because `kill` or `stop` was asked for.
         died: the worker is gone, too.
+        away: so is all that computes, whatever the unit did.
     """
 
     reason: str
     killed: bool = False
     died: bool = True
+    away: bool = False
 
 
 @dataclass(frozen=True)

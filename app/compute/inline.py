@@ -3,11 +3,10 @@
 import threading
 from collections import deque
 
-from app.artifacts import ArtifactStore
 from app.compute.backend import Outcome
 from app.compute.perform import perform
 from app.compute.units import UnitSpec
-from app.compute.workshop import Workshop
+from app.compute.workshop import local_workshop
 from app.settings import Settings
 
 
@@ -15,7 +14,7 @@ class InlineBackend:
     """Runs units in the caller's thread; what they tell is heard when they have ended."""
 
     def __init__(self, settings: Settings) -> None:
-        self._workshop = Workshop(settings, ArtifactStore(settings.data_dir / "artifacts"))
+        self._workshop = local_workshop(settings)
         self._news: deque[Outcome] = deque()
         self._woken = threading.Event()
 
@@ -47,4 +46,4 @@ class InlineBackend:
         self._woken.set()
 
     def close(self) -> None:
-        """Nothing to end."""
+        self._workshop.close()

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -48,10 +49,17 @@ class ProcessBackend:
     A process gets its first unit when it has started up, so that a unit's deadline counts its own
     time only. A unit that was running in a process that died is told as `Lost`. Workers that die
     without having had a unit are replaced after a pause that doubles, up to half a minute.
+
+    Args:
+        settings: also for the workers.
+        target: what a process does; it is given its end of a pipe, and the settings.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, target: Callable[[Connection, Settings], None] = work
+    ) -> None:
         self._settings = settings
+        self._target = target
         self._context = _context()
         self._workers: list[_Worker] = []
         self._idle_deaths = 0
@@ -67,7 +75,10 @@ class ProcessBackend:
         while len(self._workers) < self._settings.workers:
             ours, theirs = self._context.Pipe()
             process = self._context.Process(
-                target=work, args=(theirs, self._settings), name="deconvnet-worker", daemon=True
+                target=self._target,
+                args=(theirs, self._settings),
+                name="deconvnet-worker",
+                daemon=True,
             )
             process.start()
             theirs.close()
@@ -123,8 +134,11 @@ class ProcessBackend:
             self._not_before = time.monotonic() + min(30.0, 2.0**self._idle_deaths)
             self._idle_deaths += 1
             return None
-        reason = f"the worker process ended with code {worker.process.exitcode}"
-        return Outcome(worker.ticket, Lost(reason, worker.killed))
+        return Outcome(worker.ticket, self._lost(worker.process.exitcode, worker.killed))
+
+    def _lost(self, exitcode: int | None, killed: bool) -> Lost:
+        """What is said of a unit whose process ended."""
+        return Lost(f"the worker process ended with code {exitcode}", killed)
 
     def stop(self, ticket: int) -> None:
         for worker in self._workers:

@@ -28,6 +28,7 @@ from deconvnet.errors import (
     WeightsError,
 )
 from deconvnet.forward import run as forward
+from deconvnet.memory import out_of_memory
 from deconvnet.methods import Explanation, Target
 from deconvnet.network import Network
 
@@ -61,7 +62,9 @@ def run_unit(
         raise UnitError("input_missing", str(error), 404) from error
     except DeconvnetError as error:
         raise UnitError(_code(error), str(error), fatal=isinstance(error, _FATAL)) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not out_of_memory(error):
+            raise
         raise UnitError("out_of_memory", f"Not enough memory for {spec.model}.", 503) from error
     except StorageFullError as error:
         raise UnitError("storage_full", str(error), 507) from error

@@ -17,6 +17,7 @@ from app.compute.backend import Backend, Lost, Outcome
 from app.compute.cache import ResultCache
 from app.compute.inline import InlineBackend
 from app.compute.process import ProcessBackend
+from app.compute.ray_backend import RayBackend
 from app.compute.sources import fingerprint, model_source
 from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 from app.errors import AppError
@@ -102,6 +103,8 @@ def make_backend(settings: Settings) -> Backend:
     """The backend that the settings name."""
     if settings.backend == "inline":
         return InlineBackend(settings)
+    if settings.backend == "ray":
+        return RayBackend(settings)
     return ProcessBackend(settings)
 
 
@@ -378,11 +381,11 @@ class Compute:
             task.show()
 
     def _again(self, task: Task, lost: Lost) -> bool:
-        if task.overdue or lost.killed or self._stopping or not task.retries:
+        if task.overdue or lost.killed or self._stopping or not (task.retries or lost.away):
             return False
         log.warning("Unit %s of %s lost: %s; again", task.spec.kind, task.spec.model, lost.reason)
         with self._lock:
             del self._running[task.ticket]
-            task.retries -= 1
+            task.retries -= not lost.away
             heapq.heappush(self._queue, task)
         return True

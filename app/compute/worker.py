@@ -9,11 +9,10 @@ import signal
 import threading
 from multiprocessing.connection import Connection
 
-from app.artifacts import ArtifactStore
 from app.compute.backend import Outcome
 from app.compute.perform import heeding, perform
 from app.compute.units import UnitSpec
-from app.compute.workshop import Workshop
+from app.compute.workshop import local_workshop
 from app.settings import Settings
 
 Order = tuple[int, UnitSpec, bool]  # ticket, what, whether partial results are wanted
@@ -26,7 +25,7 @@ def work(connection: Connection, settings: Settings) -> None:
     unwanted: set[int] = set()
     threading.Thread(target=_receive, args=(connection, inbox, unwanted), daemon=True).start()
 
-    workshop = Workshop(settings, ArtifactStore(settings.data_dir / "artifacts"))
+    workshop = local_workshop(settings)
 
     def serve(ticket: int, spec: UnitSpec, partials: bool) -> None:
         tell = heeding(

@@ -152,7 +152,7 @@ def _receive(stream: socket.socket, size: int) -> bytes:
 
 
 def _asked(one: _Zygote, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, float, int]]:
-    request = zygote.REQUEST.pack(limits.pixels, limits.side) + data
+    request = zygote.REQUEST.pack(limits.pixels, limits.side, limits.of_dataset) + data
     most = 4 * limits.pixels + (1 << 20)  # noise as PNG takes three bytes a pixel
     for _ in range(2):
         try:

@@ -17,16 +17,21 @@ from deconvnet.pictures import convert
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 KINDS = "JPEG, PNG, WebP, BMP, GIF"
+DATASET_FORMATS = (*FORMATS, "TIFF", "PPM")
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest picture that is taken: pixels in all, and pixels of a side."""
+    """The largest picture that is taken: pixels in all, and pixels of a side.
+
+    `of_dataset`: it is a dataset's file, which may have more formats than an upload.
+    """
 
     pixels: int
     side: int
+    of_dataset: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,14 +82,15 @@ def _lower(sentence: str) -> str:
 
 
 def _opened(data: bytes, limits: Limits) -> Image.Image:
-    if not _looks_taken(data):
+    if not (limits.of_dataset or _looks_taken(data)):
         raise _Refused(
             415,
             "unsupported_format",
             f"is not an image that is taken ({KINDS}), whatever its name.",
         )
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        formats = DATASET_FORMATS if limits.of_dataset else FORMATS
+        image = Image.open(BytesIO(data), formats=formats)
         _require_size(image.size, limits)
         require_complete(image, data)
         return image

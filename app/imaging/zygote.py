@@ -6,9 +6,9 @@ each message, which brings the end of a socket pair, it forks; the fork puts lim
 reads its request from that socket, answers there and ends. The zygote itself never sees a byte of
 the file. It reports how the fork ended, and leaves when its own socket closes.
 
-A request: `_REQUEST` (pixels, side), then the file, to the end of the stream. The answer: `_LENGTH`
-and so many bytes of JSON (`Made`), then the PNG, to the end. The report: `_REPORT` (status as of
-`os.wait4`, CPU seconds, peak memory in bytes).
+A request: `REQUEST` (the fields of `Limits`), then the file, to the end of the stream. The answer:
+`LENGTH` and so many bytes of JSON (`Made`), then the PNG, to the end. The report: `REPORT` (status
+as of `os.wait4`, CPU seconds, peak memory in bytes).
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ from typing import NoReturn
 
 from PIL import Image, ImageCms
 
-from app.imaging.reencode import FORMATS, Limits, Made, reencode
+from app.imaging.reencode import DATASET_FORMATS, Limits, Made, reencode
 
-REQUEST = struct.Struct("<QQ")
+REQUEST = struct.Struct("<QQ?")
 LENGTH = struct.Struct("<I")
 REPORT = struct.Struct("<idQ")
 
@@ -66,7 +66,7 @@ def _warm_up() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     exif = Image.Exif()
     exif[0x0112] = 6
-    for kind in FORMATS:
+    for kind in DATASET_FORMATS:
         for mode in ("RGB", "P", "I;16"):
             file = BytesIO()
             picture = Image.new(mode, (8, 8))
@@ -74,7 +74,8 @@ def _warm_up() -> None:
                 picture = picture.convert("RGB" if mode == "I;16" else "L")
             picture.save(file, kind, icc_profile=srgb, exif=exif)
             answers: list[Made] = []
-            reencode(file.getvalue(), Limits(64, 8), answers.append, lambda _: None)
+            limits = Limits(64, 8, of_dataset=True)
+            reencode(file.getvalue(), limits, answers.append, lambda _: None)
             assert answers[0].status == 200, (kind, mode, answers)
 
 

@@ -1,0 +1,77 @@
+"""A dataset's files are decoded within the limits of uploads, by the one conversion."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.artifacts import sha256
+from app.compute.units import Origin, UnitError, UnitSpec
+from app.compute.workshop import Workshop, local_workshop
+from app.settings import Settings
+from deconvnet.pictures import open_picture, to_rgb
+from tests.app.test_imaging import many_scans
+from tests.engine.test_golden_pictures import CASES
+
+Make = Callable[..., Settings]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dataset")
+
+
+@pytest.fixture
+def workshop(folder: Path, tiny_settings: Make) -> Iterator[Workshop]:
+    workshop = local_workshop(tiny_settings(datasets={"given": folder}))
+    yield workshop
+    workshop.close()
+
+
+def spec(folder: Path, name: str, data: bytes) -> UnitSpec:
+    (folder / name).write_bytes(data)
+    origin = Origin(dataset="given", path=name)
+    return UnitSpec(kind="predict", model="tiny", image=sha256(data), origin=origin)
+
+
+def test_every_kind_of_picture_gives_the_pixels_of_the_one_conversion(
+    workshop: Workshop, folder: Path
+) -> None:
+    tiff, ppm = io.BytesIO(), io.BytesIO()
+    photo = Image.effect_noise((40, 30), 80).convert("RGB")
+    photo.save(tiff, "TIFF", compression="tiff_lzw")
+    photo.save(ppm, "PPM")
+    files = {name: case[0] for name, case in CASES.items()}
+    files |= {"tiff": tiff.getvalue(), "ppm": ppm.getvalue()}
+    specs = [spec(folder, f"{n:03d}.png", data) for n, data in enumerate(files.values())]
+    for (name, data), one in zip(files.items(), specs, strict=True):
+        expected = np.asarray(to_rgb(open_picture(data)))
+        np.testing.assert_array_equal(np.asarray(workshop.image(one)), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("make", [many_scans, lambda: b"\x89PNG\r\n\x1a\n" + os.urandom(100)])
+def test_a_file_that_cannot_be_taken_is_the_units_error(
+    make: Callable[[], bytes], workshop: Workshop, folder: Path
+) -> None:
+    one = spec(folder, "bad.png", make())
+    with pytest.raises(UnitError, match=r"'bad\.png'") as caught:
+        workshop.image(one)
+    assert caught.value.status == 422
+    assert not caught.value.fatal
+
+
+def test_a_file_that_changed_or_went_meanwhile_is_the_units_error(
+    workshop: Workshop, folder: Path, make_png: Callable[..., bytes]
+) -> None:
+    one = spec(folder, "some.png", make_png())
+    workshop.image(one)
+    (folder / "some.png").write_bytes(make_png((1, 2, 3)))
+    with pytest.raises(UnitError, match="changed"):
+        workshop.image(one)
+    (folder / "some.png").unlink()
+    with pytest.raises(UnitError, match="not in 'given' any more"):
+        workshop.image(one)
