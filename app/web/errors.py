@@ -1,5 +1,7 @@
 """An error as a page: what is wrong, and where to go from there."""
 
+from http import HTTPStatus
+
 from fastapi import Request
 from fastapi.responses import Response
 
@@ -8,6 +10,13 @@ from app.contexts import ErrorPage
 from app.parts import Link
 from app.urls import Urls
 from app.web.render import html
+
+# Not for who has yet to sign in: each of them would ask for the same.
+_ELSEWHERE = [
+    Link(label="Networks", url=Urls.home()),
+    Link(label="Occlusion", url=Urls.occlusion()),
+    Link(label="Jobs", url=Urls.jobs()),
+]
 
 
 def error_page(request: Request, problem: Problem) -> Response:
@@ -20,10 +29,6 @@ def error_page(request: Request, problem: Problem) -> Response:
         status=problem.status,
         detail=problem.detail,
         request_id=problem.request_id,
-        links=[
-            Link(label="Networks", url=Urls.home()),
-            Link(label="Occlusion", url=Urls.occlusion()),
-            Link(label="Jobs", url=Urls.jobs()),
-        ],
+        links=[] if problem.status == HTTPStatus.UNAUTHORIZED else _ELSEWHERE,
     )
     return html("error.html", page, problem.status)
