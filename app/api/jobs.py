@@ -301,12 +301,17 @@ async def events(
     job: str,
     news: Annotated[asyncio.Event, Depends(_news)],
     last_event_id: Annotated[
-        int, Header(ge=0, description="the last id that was received; what came after it is told")
-    ] = 0,
+        str,
+        Header(
+            pattern=r"^[0-9]{1,18}$",
+            description="the last id that was received; what came after it is told",
+        ),
+    ] = "0",
 ) -> EventSourceResponse:
     """What happens to the job, as it happens: "state", "item", and "end" at the end."""
-    await run_in_threadpool(job_events.after, state, job, last_event_id)
-    told = job_events.follow(state, job, last_event_id, news)
+    last = int(last_event_id)
+    await run_in_threadpool(job_events.after, state, job, last)
+    told = job_events.follow(state, job, last, news)
     stream = (
         ServerSentEvent(id=str(version), event=kind, data=json.dumps(data))
         async for version, kind, data in told

@@ -66,7 +66,7 @@ def test_last_event_id_replays_what_came_after_it(client: TestClient, job: str) 
 
 def test_a_place_that_the_story_has_not_come_to_is_refused(client: TestClient, job: str) -> None:
     url = f"/api/v1/jobs/{job}/events"
-    for bad, status in {"999": 409, "-1": 422, "x": 422}.items():
+    for bad, status in {"999": 409, "-1": 422, "x": 422, "+0.0": 422}.items():
         answer = client.get(url, headers={"Last-Event-ID": bad})
         assert answer.status_code == status, bad
         assert answer.headers["content-type"] == "application/problem+json"

@@ -9,6 +9,8 @@ import pytest
 SHORT = {
     "slow_sockets": ["--sockets", "12", "--receive-s", "1", "--most-s", "12"],
     "path_payloads": ["--payloads", "20"],
+    "idempotency": ["--keys", "2", "--posts", "20"],
+    "streams": ["--streams", "8", "--cuts", "5", "--images", "20", "--most-s", "60"],
     "schema_fuzz": ["--examples", "2", "--phases", "coverage,stateful"],
     "poison": ["--pictures", "9"],
     "server_kills": ["--kills", "2", "--ready-s", "120", "--leave-s", "60"],
