@@ -58,7 +58,10 @@ def moved(parts: Tensor, at: Frame, to: Frame, value: Any) -> Tensor:
         if min(y, x) >= 0 and y + to.height <= at.height and x + to.width <= at.width:
             return parts[..., y : y + to.height, x : x + to.width]
         offsets, which = offsets[:1], [slice(None)]
-    seen = blank(parts, len(parts), to.height, to.width, value)
+    if parts.is_contiguous():  # rows are copied as they lie
+        seen = parts.new_full((*parts.shape[:2], to.height, to.width), value)
+    else:
+        seen = blank(parts, len(parts), to.height, to.width, value)
     for i, (y, x) in zip(which, offsets, strict=True):
         to_y, from_y = overlap(y, to.height, 0, at.height)
         to_x, from_x = overlap(x, to.width, 0, at.width)

@@ -225,7 +225,10 @@ def load(
     own = spec.fetch is None and zoo.shipped(spec.name) is None
     asked = None if own and weights == "DEFAULT" and ".py" in str(name) else weights
     loaded = zoo.materialise(spec, asked)
-    module = loaded.module.to(device if device is not None else best_device())
+    module = loaded.module.to(
+        device if device is not None else best_device(),
+        memory_format=torch.channels_last,  # as the maps are, so that no pass converts the kernels
+    )
     return Network(
         module,
         spec.input_size,

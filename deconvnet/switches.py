@@ -32,6 +32,24 @@ def taps(target: Tensor, window: Window, h: int, w: int) -> list[Tensor]:
     ]
 
 
+def spread(given: Tensor, window: Window) -> Tensor:
+    """The sum of what each position gives to every place of its window.
+
+    Args:
+        given: [n, h, w, places of the window row by row, c].
+
+    Returns:
+        [n, c, h', w'], the patch that the window pulls, padding included.
+    """
+    n, h, w, _, c = given.shape
+    if h == w == 1 and window.dilation == (1, 1):
+        return given.view(n, *window.kernel, c).permute(0, 3, 1, 2)
+    out = inflate(given[..., 0, :].permute(0, 3, 1, 2), window)
+    for place, tap in enumerate(taps(out, window, h, w)):
+        tap.add_(given[..., place, :].permute(0, 3, 1, 2))
+    return out
+
+
 def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
     """Offsets inside the window from torch's flat indices into the input plane.
 
@@ -44,17 +62,24 @@ def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
     """
     (_, kw), (sh, sw) = window.kernel, window.stride
     (ph, pw), (dh, dw) = window.padding, window.dilation
-    h, w = flat.shape[-2:]
-    top = torch.arange(h, device=flat.device).mul_(sh).sub_(ph).view(h, 1)
-    left = torch.arange(w, device=flat.device).mul_(sw).sub_(pw)
-    row = (flat // width).sub_(top)
-    column = (flat % width).sub_(left)
-    if dh > 1:
-        row //= dh
-    if dw > 1:
-        column //= dw
-    small = window.kernel[0] * window.kernel[1] <= _BYTE_WINDOW
-    return row.mul_(kw).add_(column).to(torch.uint8 if small else torch.int16)
+    n, c, h, w = flat.shape
+    # A table over the plane and one for the windows' corners: integers divide slowly.
+    y, x = kw * dw, dh
+    cells = flat.permute(0, 2, 3, 1).reshape(-1)
+    height = (h - 1) * sh + window.extent[0]  # of the plane, or more
+    plane = _grid(height, width, y, x, flat.device).view(-1)
+    corner = _grid(h, w, y * sh, x * sw, flat.device).sub_(y * ph + x * pw)
+    place = plane.index_select(0, cells).view(n, h, w, c).sub_(corner[..., None])
+    if dh * dw > 1:
+        place //= dh * dw
+    small = window.kernel[0] * kw <= _BYTE_WINDOW
+    return place.to(torch.uint8 if small else torch.int16).permute(0, 3, 1, 2)
+
+
+def _grid(h: int, w: int, dy: int, dx: int, device: torch.device) -> Tensor:
+    """y·dy + x·dx for every place of an h×w map, int32."""
+    rows = torch.arange(h, dtype=torch.int32, device=device).mul_(dy).view(h, 1)
+    return rows + torch.arange(w, dtype=torch.int32, device=device).mul_(dx)
 
 
 def unpool(g: Tensor, switches: Tensor, window: Window) -> Tensor:
@@ -82,9 +107,10 @@ def _scatter(out: Tensor, g: Tensor, switches: Tensor, window: Window) -> Tensor
     (n, c, h, w), width = g.shape, out.shape[3]
     cell = torch.arange(window.kernel[0] * kw)
     offset = (cell // kw * (dh * width) + cell % kw * dw) * c
-    corner = (torch.arange(h) * (sh * width)).view(h, 1) + torch.arange(w) * sw
+    corner = _grid(h, w, sh * width, sw, g.device)
     first = corner[..., None] * c + torch.arange(c)  # [h, w, c]: convolutions run in this layout
-    at = (offset[switches.permute(0, 2, 3, 1).long()] + first).expand(n, h, w, c)
+    cells = switches.permute(0, 2, 3, 1).reshape(-1).int()
+    at = (offset.index_select(0, cells).view(-1, h, w, c).add_(first)).expand(n, h, w, c)
     flat = out.permute(0, 2, 3, 1).view(n, -1)
     flat.scatter_add_(1, at.reshape(n, -1), g.permute(0, 2, 3, 1).reshape(n, -1))
     return out

@@ -8,7 +8,11 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, pair, register
+from deconvnet.ops.derived import Derived
 from deconvnet.region import Window
+from deconvnet.switches import spread
+
+_FEW = 36  # positions; up to here one matrix product is faster than a convolution
 
 
 class Conv(Op):
@@ -19,7 +23,7 @@ class Conv(Op):
     def __init__(self, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> None:
         self.weight, self.bias, self.groups = weight, bias, groups
         self.window: Window = window
-        self._kernel: tuple[tuple[object, ...], Tensor] | None = None
+        self._matrix, self._kernel = Derived(self._as_matrix), Derived(self._downward)
 
     def _apply(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
         w = self.window
@@ -29,16 +33,29 @@ class Conv(Op):
         return self._apply(xs[0], self.window.padding)
 
     def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
-        return self._apply(xs[0], (0, 0))
+        (kh, kw), (sh, sw), (dh, dw) = self.window.kernel, self.window.stride, self.window.dilation
+        x, (eh, ew) = xs[0], self.window.extent
+        n, c, h, w = len(x), x.shape[1], (x.shape[2] - eh) // sh + 1, (x.shape[3] - ew) // sw + 1
+        if self.groups > 1 or h * w > _FEW:
+            return self._apply(x, (0, 0))
+        x = x.contiguous(memory_format=torch.channels_last)
+        each, _, row, column = x.stride()
+        seen = x.as_strided(
+            (n, h, w, kh, kw, c), (each, sh * row, sw * column, dh * row, dw * column, 1)
+        )
+        y = F.linear(seen.reshape(n * h * w, -1), self._matrix.of(self.weight), self.bias)
+        return y.view(n, h, w, -1).permute(0, 3, 1, 2)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         w = self.window
         (kh, kw), (sh, sw) = w.kernel, w.stride
+        if self.groups == 1 and g.shape[2] * g.shape[3] * kh * kw <= _FEW * 9:
+            return [self._product(g)]
         if self.groups > 1 or w.dilation != (1, 1) or kh < sh or kw < sw:
             return [
                 F.conv_transpose2d(g, self.weight, None, w.stride, 0, 0, self.groups, w.dilation)
             ]
-        kernel = self._downward()
+        kernel = self._kernel.of(self.weight)
         rows, columns = kernel.shape[2:]
         phases = F.conv2d(g, kernel, padding=(rows - 1, columns - 1))
         if (sh, sw) != (1, 1):
@@ -47,25 +64,31 @@ class Conv(Op):
             phases = phases.reshape(n, -1, h * sh, across * sw)
         return [phases[..., : (g.shape[2] - 1) * sh + kh, : (g.shape[3] - 1) * sw + kw]]
 
+    def _product(self, g: Tensor) -> Tensor:
+        """Down by one matrix product: what each position gives to its window, then the sum."""
+        n, _, h, w = g.shape
+        places = g.permute(0, 2, 3, 1).reshape(n * h * w, -1)
+        given = places @ self._matrix.of(self.weight)
+        return spread(given.view(n, h, w, -1, self.weight.shape[1]), self.window)
+
+    def _as_matrix(self) -> Tensor:
+        """The kernel as a matrix, [n, h·w·c]; no copy where its memory is channels-last."""
+        return self.weight.permute(0, 2, 3, 1).reshape(len(self.weight), -1)
+
     def _downward(self) -> Tensor:
         """The transposed, flipped kernel, one for each phase of the stride: [c·sh·sw, n, h, w].
 
         A transposed convolution of stride s is an ordinary one of stride 1 whose s² groups of
         outputs interleave (sub-pixel convolution, Shi et al. 2016); ordinary ones run many times
-        faster. Kept until the weights change.
+        faster.
         """
-        weight = self.weight
-        version = 0 if weight.is_inference() else weight._version
-        state = (version, weight.data_ptr(), weight.dtype)
-        if self._kernel is None or self._kernel[0] != state:
-            (kh, kw), (sh, sw) = self.window.kernel, self.window.stride
-            n, c = self.weight.shape[:2]
-            h, w = -(-kh // sh), -(-kw // sw)
-            padded = F.pad(self.weight, (0, w * sw - kw, 0, h * sh - kh))
-            phases = padded.view(n, c, h, sh, w, sw).permute(1, 3, 5, 0, 2, 4)
-            kernel = phases.reshape(c * sh * sw, n, h, w).flip(2, 3).contiguous()
-            self._kernel = (state, kernel)
-        return self._kernel[1]
+        (kh, kw), (sh, sw) = self.window.kernel, self.window.stride
+        n, c = self.weight.shape[:2]
+        h, w = -(-kh // sh), -(-kw // sw)
+        padded = F.pad(self.weight, (0, w * sw - kw, 0, h * sh - kh))
+        phases = padded.reshape(n, c, h, sh, w, sw).permute(1, 3, 5, 0, 2, 4)
+        kernel = phases.reshape(c * sh * sw, n, h, w).flip(2, 3)
+        return kernel.contiguous(memory_format=torch.channels_last)
 
     @property
     def multiply_adds(self) -> int:

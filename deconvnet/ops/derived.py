@@ -1,0 +1,38 @@
+"""What is computed from weights alone: made when it is first asked for, kept until they change."""
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+
+State = tuple[tuple[int, int, object], ...]
+
+
+def state(weights: Iterable[Tensor]) -> State | None:
+    """What differs once a weight was written to; None where torch does not count that."""
+    found = []
+    for weight in weights:
+        if weight.is_inference():
+            return None
+        found.append((weight._version, weight.data_ptr(), weight.dtype))
+    return tuple(found)
+
+
+class Derived:
+    """One tensor, computed from one weight.
+
+    Args:
+        make: computes it from the weight as it is now.
+    """
+
+    def __init__(self, make: Callable[[], Tensor]) -> None:
+        self._make = make
+        self._held: tuple[State, Tensor] | None = None
+
+    def of(self, weight: Tensor) -> Tensor:
+        """The tensor for the weight as it is now."""
+        now = state([weight])
+        if now is None:
+            return self._make()
+        if self._held is None or self._held[0] != now:
+            self._held = (now, self._make())
+        return self._held[1]
