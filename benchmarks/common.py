@@ -5,6 +5,7 @@ the median of the ratios pair by pair is quoted, with the error of the result be
 """
 
 import argparse
+import copy
 import importlib
 import os
 import platform
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import deconvnet as dn
@@ -91,6 +92,11 @@ def batch(net: dn.Network, paths: Sequence[Path], count: int) -> Tensor:
     """[count, 3, H, W], the photographs in turn."""
     images = [net.preprocess(Image.open(paths[i % len(paths)])) for i in range(count)]
     return torch.cat(images).to(net.device)
+
+
+def stock(net: dn.Network) -> nn.Module:
+    """The module as it ships: `load` lays its weights out channels-last, peers do not."""
+    return copy.deepcopy(net.module).to(memory_format=torch.contiguous_format)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

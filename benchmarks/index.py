@@ -8,14 +8,13 @@ activations alone. Values are checked against both.
 """
 
 import contextlib
-import copy
 import io
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from common import arguments, each, interleave, peer, photographs, table
+from common import arguments, each, interleave, peer, photographs, stock, table
 from PIL import Image
 from torch import Tensor, nn
 
@@ -126,7 +125,7 @@ def crp(net: dn.Network, module: nn.Module, files: list[Path], cache: Path) -> d
 def measure(name: str, folder: Path, runs: int, device: str) -> list[str]:
     """One row."""
     net = dn.load(name, weights=None, device=device)
-    shipped = copy.deepcopy(net.module)  # as it is, before `limit` lays out the weights
+    shipped = stock(net)
     files = sorted(folder.glob("*.jpg"))
     with tempfile.TemporaryDirectory() as scratch:
         made = iter(range(1000))

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from common import arguments, batch, each, photographs, table
+from common import arguments, batch, each, photographs, stock, table
 from index import LAYERS, crp, dataset, limit
 
 import deconvnet as dn
@@ -56,7 +56,7 @@ def works(name: str, images: Path, out: Path) -> dict[str, Callable[[], object]]
         ),
         "pictures": lambda: dn.build_index(net, images, out, k=1, layers=["conv5"], progress=False),
         "plain": lambda: limit(net, files),
-        "zennit-crp": lambda: crp(net, net.module, files, out / "crp"),
+        "zennit-crp": lambda: crp(net, stock(net), files, out / "crp"),
         "occlusion": occlude,
         "projection": project,
     }

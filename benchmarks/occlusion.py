@@ -9,7 +9,17 @@ its own positions are counted for it.
 import argparse
 
 import torch
-from common import arguments, batch, each, interleave, peer, photographs, relative_error, table
+from common import (
+    arguments,
+    batch,
+    each,
+    interleave,
+    peer,
+    photographs,
+    relative_error,
+    stock,
+    table,
+)
 
 import deconvnet as dn
 
@@ -31,7 +41,7 @@ def measure(name: str, size: int, stride: int, options: argparse.Namespace) -> l
         (found.probability, expected.probability),
         (found.activity, expected.activity),
     )
-    peer = captum.Occlusion(net.module)
+    peer = captum.Occlusion(stock(net))
     counted = (-(-(x.shape[2] - size) // stride) + 1) ** 2
     per_captum = {}
     for layout in (torch.contiguous_format, torch.channels_last):

@@ -225,10 +225,8 @@ def load(
     own = spec.fetch is None and zoo.shipped(spec.name) is None
     asked = None if own and weights == "DEFAULT" and ".py" in str(name) else weights
     loaded = zoo.materialise(spec, asked)
-    module = loaded.module.to(
-        device if device is not None else best_device(),
-        memory_format=torch.channels_last,  # as the maps are, so that no pass converts the kernels
-    )
+    module = loaded.module.to(device if device is not None else best_device())
+    module = module.to(memory_format=torch.channels_last)  # as the maps are: no kernel is converted
     return Network(
         module,
         spec.input_size,
