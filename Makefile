@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 DATA_DIR ?= .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Tests that only compute, two at a time, a core each; those of servers and browsers have both cores.
+COMPUTING := tests/engine tests/models tests/contracts
 DESCRIPTION := pyproject.toml constraints.txt
 
 .PHONY: install demo test lint types imports browser postgres pytest bench wheel clean
@@ -38,7 +40,8 @@ postgres: $(VENV)/installed-test
 	$(BIN)/python -m tests.postgres
 
 pytest: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(COMPUTING)
+	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%)
 
 bench: $(VENV)/installed-test
 	$(BIN)/deconvnet bench
