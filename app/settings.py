@@ -82,6 +82,12 @@ class Settings(BaseSettings):
         None
     )
     warm_models: Annotated[int, Field(ge=1, description="networks kept loaded per worker")] = 3
+    memory_mb: Annotated[
+        float | None,
+        Field(
+            gt=0, description="MiB that one computation may take; None: a quarter of what is free"
+        ),
+    ] = None
     unit_timeout_s: Annotated[float, Field(gt=0, description="deadline of one unit, seconds")] = 600
     drain_s: Annotated[float, Field(ge=0, description="grace for running units at shutdown")] = 10
 

@@ -26,7 +26,7 @@ from deconvnet import tuning
 from deconvnet.changes import Axis, Change, Ints
 from deconvnet.forward import alone
 from deconvnet.graph import INPUT
-from deconvnet.memory import budget
+from deconvnet.memory import budget, out_of_memory
 from deconvnet.network import Network
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
@@ -69,7 +69,13 @@ class Clean:
         if place not in self._winograd:
             op = self.net.nodes[place].op
             assert isinstance(op, Conv)
-            self._winograd[place] = Winograd(op.weight, op.bias)
+            try:
+                self._winograd[place] = Winograd(op.weight, op.bias)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                del self.gains[place]  # the direct way needs no kernel of its own
+                return None
         return self._winograd[place]
 
     def padded(self, above: int, place: int) -> Tensor:

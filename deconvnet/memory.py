@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.graph import Node
+from deconvnet.room import free_memory
 
 _SHARE = 0.25  # of free memory, unless a budget is set
 _LIMIT = 128  # beyond this a larger batch gains nothing
@@ -19,7 +20,7 @@ def free_bytes(device: torch.device) -> int:
     """What is free on the device, or in main memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free_memory()
 
 
 def budget(device: torch.device) -> int:
@@ -35,9 +36,12 @@ def batch_size(nodes: Sequence[Node], dtype: torch.dtype, device: torch.device) 
     return max(1, min(_LIMIT, budget(device) // max(1, each)))
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch has failed for want of memory, of the device or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was missing: Python's, CUDA's, or torch's on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    said = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def in_slices(
@@ -49,16 +53,18 @@ def in_slices(
     """`work` over slices of range(count), in order; one that runs out of memory is halved.
 
     Raises:
-        RuntimeError: a single item does not fit.
+        MemoryError: a single item does not fit.
     """
     parts, start = [], 0
     while start < count:
         stop = min(start + size, count)
         try:
             parts.append(work(slice(start, stop)))
-        except RuntimeError as error:
-            if not out_of_memory(error) or stop - start == 1:
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
                 raise
+            if stop - start == 1:
+                raise MemoryError("One image at a time does not fit into memory.") from error
             size = max(1, (stop - start) // 2)
             continue
         start = stop

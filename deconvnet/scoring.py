@@ -16,7 +16,7 @@ from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.forward import capture, needed
 from deconvnet.graph import INPUT
 from deconvnet.incremental import Clean, Incremental
-from deconvnet.memory import batch_size, budget, chunks, in_batches
+from deconvnet.memory import batch_size, budget, in_batches
 from deconvnet.network import Network
 from deconvnet.ops.linear import Head
 
@@ -133,11 +133,10 @@ class Changes:
         net = self.scorer.net
         each = sum(net.nodes[place].shape[0] for place in self.features)
         together = budget(net.device) // (2 * each * self.clean.maps[INPUT].element_size())
-        values, count = [], 0
-        for part in chunks(range(len(starts)), max(1, together)):
-            values.append(self._chunk(starts[part[0] : part[-1] + 1], after(count, done)))
-            count += len(part)
-        return torch.cat(values)
+        return in_batches(
+            len(starts), max(1, together),
+            lambda part: self._chunk(starts[part], after(part.start, done)),
+        )  # fmt: skip
 
     def _chunk(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
         """[n, 3]: the maps in groups of equal patches, then the fully connected layers at once."""

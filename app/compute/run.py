@@ -63,7 +63,7 @@ def run_unit(
     except DeconvnetError as error:
         raise UnitError(_code(error), str(error), fatal=isinstance(error, _FATAL)) from error
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise UnitError("out_of_memory", f"Not enough memory for {spec.model}.", 503) from error
     except StorageFullError as error:

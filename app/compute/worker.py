@@ -25,6 +25,8 @@ def work(connection: Connection, settings: Settings) -> None:
     unwanted: set[int] = set()
     threading.Thread(target=_receive, args=(connection, inbox, unwanted), daemon=True).start()
 
+    if settings.memory_mb is not None:  # given by keyword, it is not in the environment yet
+        os.environ["DECONVNET_MEMORY_MB"] = str(settings.memory_mb)
     workshop = local_workshop(settings)
 
     def serve(ticket: int, spec: UnitSpec, partials: bool) -> None:
