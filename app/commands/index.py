@@ -1,7 +1,7 @@
 """`deconvnet index`: the images of a dataset that excite each unit most."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,8 @@ from app.commands.common import (
     Device,
     Net,
     Quiet,
+    RayNetwork,
+    RayNoToken,
     Weights,
     example,
     load_dataset,
@@ -17,8 +19,12 @@ from app.commands.common import (
     resumable,
 )
 
+if TYPE_CHECKING:
+    from deconvnet.index_build import Scanner
+
 EPILOG = example(
     "deconvnet index zfnet64 photos/ --out indexes/photos -k 9",
+    "deconvnet index zfnet64 photos/ --out indexes/photos --backend ray --address 127.0.0.1:6379",
     "deconvnet index vgg16 frames.tar --out indexes/frames --group-by folder --per-group 1",
 )
 
@@ -48,6 +54,15 @@ def command(
     ] = True,
     weights: Weights = "DEFAULT",
     device: Device = None,
+    backend: Annotated[
+        str, typer.Option(help="Where images are scanned: here, or ray, on a cluster.")
+    ] = "here",
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Ray cluster that is running.")
+    ] = None,
+    actors: Annotated[int, typer.Option(min=1, help="Of the cluster.")] = 1,
+    ray_network: RayNetwork = False,
+    ray_no_token: RayNoToken = False,
     quiet: Quiet = False,
 ) -> None:
     """Find and project the images that excite each unit most.
@@ -56,6 +71,8 @@ def command(
     """
     import deconvnet as dn
 
+    given = (net, None if weights.lower() == "none" else weights, device)
+    scanner = _scanner(backend, address, given, actors, (ray_network, ray_no_token))
     network = load_network(net, weights, device)
     dataset = load_dataset(data, group_by)
     sizes: dict[str, Any] = {"batch": batch, "workers": workers}
@@ -69,6 +86,7 @@ def command(
             per_group=per_group,
             progress=not quiet,
             sprites=sprites,
+            scanner=scanner,
             **{key: value for key, value in sizes.items() if value is not None},
         )
     typer.echo(
@@ -80,3 +98,27 @@ def command(
         typer.echo(f"skipped {item['path']}: {item['reason']}", err=True)
     typer.echo(f"{len(skipped)} images skipped")
     typer.echo(f"Browse it: deconvnet serve --index {out}")
+
+
+def _scanner(
+    backend: str,
+    address: str | None,
+    given: tuple[str, str | None, str | None],
+    actors: int,
+    said: tuple[bool, bool],
+) -> "Scanner | None":
+    """What scans; None: this process. `given`: network, weights and device."""
+    from deconvnet.errors import ParameterError
+
+    if backend == "here":
+        return None
+    if backend != "ray" or address is None:
+        raise ParameterError(
+            f"--backend is '{backend}' with --address {address}, expected 'here', or 'ray' with "
+            "the address of a cluster that is running, such as 127.0.0.1:6379."
+        )
+    from app.compute.cluster import Cluster
+    from app.compute.ray_index import on_cluster
+    from deconvnet.shards import sharded
+
+    return sharded(on_cluster(Cluster(address, *said), *given, actors))
