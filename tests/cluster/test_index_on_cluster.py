@@ -17,7 +17,7 @@ def test_an_index_of_two_actors_is_that_of_one_process(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(cluster.token))
     here, there = tmp_path / "here", tmp_path / "there"
-    both = ("index", "zfnet64", image_folder, "--device", "cpu", "--quiet", "--out")
+    both = ("index", "zfnet64", image_folder, "--device", "cpu", "--quiet", "--no-sprites", "--out")
     far = ("--backend", "ray", "--address", cluster.address, "--actors", "2")
     for done in (run(*both, here), run(*both, there, *far)):
         assert done.returncode == 0, done.stderr
