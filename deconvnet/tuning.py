@@ -2,18 +2,20 @@
 
 What pays depends on the processor, on torch and on the number of threads. Each pair of channel
 counts is measured the first time that it is met, both sides in turn, and the ratio kept in a small
-file: in DECONVNET_CACHE_DIR, else in the user's cache directory. A file that cannot be read or
-written is no error: the same is then measured again by the next process.
+file: in DECONVNET_CACHE_DIR, else in the user's cache directory. Processes that meet a pair at the
+same time take turns, so that all of them choose alike. A file that cannot be read or written is no
+error: the same is then measured again by the next process.
 """
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -78,9 +80,23 @@ class Gains:
             return 0.0
         pair = f"{inputs}-{outputs}"
         if pair not in self._known:
-            self._known[pair] = round(measure(inputs, outputs), 3)
-            _write(self._file, {**_read(self._file), **self._known})
+            with _turn(self._file):
+                self._known = {**self._known, **_read(self._file)}
+                if pair not in self._known:
+                    self._known[pair] = round(measure(inputs, outputs), 3)
+                    _write(self._file, self._known)
         return self._known[pair]
+
+
+@contextlib.contextmanager
+def _turn(file: Path) -> Iterator[None]:
+    """Alone among the processes that use the file, where it can be locked."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(file.with_suffix(".lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _read(file: Path) -> dict[str, float]:
@@ -94,7 +110,6 @@ def _read(file: Path) -> dict[str, float]:
 def _write(file: Path, known: dict[str, float]) -> None:
     """All of the file or nothing of it."""
     with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=file.parent, suffix=".new")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:

@@ -123,10 +123,16 @@ def test_what_is_measured_is_kept_for_the_next_process(tmp_path: Path) -> None:
     found = tuning.Gains(file).of(32, 48)
     assert found > 0
     assert json.loads(file.read_text()) == {"32-48": found}
-    assert [p.name for p in file.parent.iterdir()] == ["gains.json"]
+    assert sorted(p.name for p in file.parent.iterdir()) == ["gains.json", "gains.lock"]
     file.write_text('{"32-48": 7.5}')
     assert tuning.Gains(file).of(32, 48) == 7.5
     assert tuning.Gains(file).of(3, 48) == 0.0  # transforms cost more than they save
+
+
+def test_processes_that_meet_a_pair_together_choose_alike(tmp_path: Path) -> None:
+    file = tmp_path / "gains.json"
+    both = [tuning.Gains(file), tuning.Gains(file)]
+    assert both[0].of(32, 48) == both[1].of(32, 48)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"32-48": "much"}', "{"])
