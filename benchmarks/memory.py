@@ -1,4 +1,4 @@
-"""Claim: what indexing takes does not grow with the number of images, nor past 200 MB.
+"""Claim: what indexing takes does not grow with the number of images.
 
 The peak of a process's resident memory above what it held once the network was loaded, in a process
 of its own for each size of dataset: the first pass over five layers, both passes (the pictures too)

@@ -1,7 +1,7 @@
 """Running the graph upwards: logits, the maps of asked layers, or a record to project from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,14 +77,19 @@ def alone(x: Tensor, place: int, values: Mapping[int, Tensor], *others: Tensor) 
 
 
 def _walk(
-    net: Network, x: Tensor, places: Sequence[int], way: Way | None
+    net: Network,
+    x: Tensor,
+    places: Sequence[int],
+    way: Way | None,
+    see: Callable[[int, Tensor], None] | None = None,
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """The values of `places`, and what was recorded; with `see`, it is shown them, none is kept."""
     given, x = x, check_input(net, x)
     order = needed(net, places)
     uses = Counter(below for place in order for below in net.nodes[place].inputs)
     values: dict[int, Tensor] = {INPUT: x}
     kept: dict[int, Tensor] = {}
-    asked = set(places)
+    asked = set(places) if see is None else set()
     for place in order:
         node = net.nodes[place]
         assert node.op is not None
@@ -99,6 +104,9 @@ def _walk(
             values[place], saved = node.op.record(way, *inputs)
             if saved is not None:
                 kept[place] = saved
+        if see is not None and place in places:
+            see(place, values[place])
+        del inputs
         for below in node.inputs:
             uses[below] -= 1
             if uses[below] == 0 and below not in asked:
@@ -130,6 +138,26 @@ def capture(net: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]
     places = {layer: net.find(layer) for layer in layers}
     values, _ = _walk(net, x, list(places.values()), None)
     return {layer: values[place] for layer, place in places.items()}
+
+
+@torch.no_grad()
+def visit(
+    net: Network, x: Tensor, layers: Sequence[str], see: Callable[[str, Tensor], None]
+) -> None:
+    """`capture` that shows each layer's maps as soon as they are there, and keeps none.
+
+    Args:
+        see: is given a layer and its maps, which are overwritten afterwards.
+    """
+    named: dict[int, list[str]] = {}
+    for layer in layers:
+        named.setdefault(net.find(layer), []).append(layer)
+
+    def show(place: int, maps: Tensor) -> None:
+        for layer in named[place]:
+            see(layer, maps)
+
+    _walk(net, x, list(named), None, show)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,6 +71,16 @@ def block_size(net: Network, layers: Sequence[str]) -> int:
     return 1 << (fitting.bit_length() - 1)
 
 
+class _Found(NamedTuple):
+    """A layer's maxima, [n, c], and where those lie that may be among the strongest, [m] each."""
+
+    values: NDArray[np.float32]
+    row: NDArray[np.int64]
+    channel: NDArray[np.int64]
+    y: NDArray[np.int32]
+    x: NDArray[np.int32]
+
+
 class Scan:
     """The first pass: top-k tables and statistics, filled block by block."""
 
@@ -116,40 +126,44 @@ class Scan:
 
     def _take(self, ids: NDArray[np.int64], pictures: Sequence[Loaded]) -> None:
         """Run some images and count them; `pictures` are followed by blanks, `ids` are not."""
-        good = np.array([picture.pixels is not None for picture in pictures[: len(ids)]])
-        if not good.any():
+        rows = np.array([r for r in range(len(ids)) if pictures[r].pixels is not None], np.int64)
+        if not len(rows):
             return
-        maps = self._forward(pictures)
-        peaks = {layer: peak(m)[: len(ids)] for layer, m in maps.items()}
-        skipped = []
-        for layer, values in peaks.items():
-            finite = np.isfinite(values).all(1)
-            for place in np.flatnonzero(good & ~finite):
-                reason = f"its activation in {layer} is NaN or infinite"
-                skipped.append(Skipped(self.dataset.entries[ids[place]].path, reason))
-            good &= finite
-        ids = ids[good]
-        rows = np.flatnonzero(good)
-        # All that needs the device first: what is counted is counted once.
-        found = {}
-        for layer, m in maps.items():
-            row, channel = np.nonzero(self.tops[layer].candidates(peaks[layer][good], ids))
-            found[layer] = (row, channel, *positions(m, rows[row], channel))
-        self.skipped += skipped
-        for layer, (row, channel, y, x) in found.items():
-            values, image = peaks[layer][good], ids[row]
-            self.count(layer, ids, values)
+        found = self._peaks(ids[rows], rows, pictures)
+        endless: dict[int, str] = {}
+        for layer in self.plan.layers:
+            for row in rows[~np.isfinite(found[layer].values).all(1)].tolist():
+                endless.setdefault(row, f"its activation in {layer} is NaN or infinite")
+        if endless:  # once more without them: what they displaced may be among the strongest
+            self._take(ids, [Loaded(None) if r in endless else p for r, p in enumerate(pictures)])
+            self.skipped += [
+                Skipped(self.dataset.entries[ids[row]].path, why) for row, why in endless.items()
+            ]
+            return
+        for layer, (values, row, channel, y, x) in found.items():
+            image = ids[rows][row]
+            self.count(layer, ids[rows], values)
             group = self.group_ids[image]
             self.tops[layer].add(channel, values[row, channel], image, y=y, x=x, group=group)
+
+    def _peaks(
+        self, ids: NDArray[np.int64], rows: NDArray[np.int64], pictures: Sequence[Loaded]
+    ) -> dict[str, _Found]:
+        """What each layer holds of the images `ids`, which stand at `rows` of the pictures."""
+        found = {}
+
+        def see(layer: str, maps: Tensor) -> None:
+            maps = maps if maps.dim() == 4 else maps[:, :, None, None]
+            values = peak(maps)[rows]
+            row, channel = np.nonzero(self.tops[layer].candidates(values, ids))
+            found[layer] = _Found(values, row, channel, *positions(maps, rows[row], channel))
+
+        forward.visit(self.net, stack(self.net, pictures, len(pictures)), self.plan.layers, see)
+        return found
 
     def count(self, layer: str, ids: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Take the maxima [n, c] of n images into the layer's statistics."""
         self.stats[layer].add(values, self.label_ids[ids])
-
-    def _forward(self, pictures: Sequence[Loaded]) -> dict[str, Tensor]:
-        x = stack(self.net, pictures, len(pictures))
-        maps = forward.capture(self.net, x, self.plan.layers)
-        return {layer: m if m.dim() == 4 else m[:, :, None, None] for layer, m in maps.items()}
 
     def tables(self) -> store.Arrays:
         """Top-k and statistics of every layer, by name."""
@@ -255,7 +269,7 @@ def build_index(
     layers: Sequence[str] | None = None,
     progress: bool = True,
     per_group: int | None = None,
-    batch: int = 256,
+    batch: int = 64,
     workers: int | None = None,
     checkpoint_every: int = 4096,
     sprites: bool = True,
