@@ -53,14 +53,20 @@ class HomePage(Page):
     provenance: str
     models: list[ModelCard]
     others: list[Link]
+    bare: list[Link]
     problems: list[str]
     jobs: list[JobRow]
 
 
 class ModelPage(Page):
-    """A network as the diagram that leads to its layers."""
+    """A network as the diagram that leads to its layers.
+
+    Attributes:
+        no_weights: why it has none here, and how to give them; then its architecture is shown.
+    """
 
     card: ModelCard
+    no_weights: str
     facts: list[Fact]
     stages: list[LayerCard]
     provenance: str

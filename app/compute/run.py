@@ -51,7 +51,8 @@ def run_unit(
     """
     started = time.perf_counter()
     try:
-        net, network_key = workshop.network(spec.model)
+        load = workshop.architecture if spec.kind == "architecture" else workshop.network
+        net, network_key = load(spec.model)
         work = _Work(net, spec, spec.key(network_key), workshop, started, tell, partials)
         return work.keep(_KINDS[spec.kind](work))
     except UnitError:
@@ -177,9 +178,15 @@ def _describe(work: _Work) -> Explanation:
     return Explanation({}, {}, describe(net), f"{net.name} {net.fingerprint[:12]}")
 
 
+def _architecture(work: _Work) -> Explanation:
+    bare = describe(work.net) | {"weights": None, "weights_hash": ""}
+    return Explanation({}, {}, bare, f"{work.net.name}, without weights")
+
+
 _KINDS: Mapping[str, Callable[[_Work], Explanation]] = {
     "explain": _explain,
     "predict": _predict,
     "filters": _filters,
     "describe": _describe,
+    "architecture": _architecture,
 }

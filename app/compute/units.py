@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from app.errors import AppError
 
-Kind = Literal["explain", "predict", "filters", "describe"]
+Kind = Literal["explain", "predict", "filters", "describe", "architecture"]
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "explain": ("method", "image"),
     "predict": ("image",),
     "filters": ("layer",),
     "describe": (),
+    "architecture": (),
 }
 
 
@@ -38,7 +39,8 @@ class UnitSpec(BaseModel):
 
     Attributes:
         kind: "explain" (a method on an image), "predict" (an image's classes), "filters" (a
-            layer's kernels) or "describe" (the network itself).
+            layer's kernels), "describe" (the network itself) or "architecture" (the network as it
+            is without its weights, for which it need not have any).
         model: a name of the catalogue.
         method, params, target: for "explain"; `params` and `target` in the method's JSON.
         image: SHA-256 of the image's bytes, in hex.

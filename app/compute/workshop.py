@@ -3,6 +3,7 @@
 import io
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +58,11 @@ class Workshop:
             self._networks[key] = self._load(source)
         self._networks.move_to_end(key)
         return self._networks[key], key
+
+    def architecture(self, name: str) -> tuple[Network, str]:
+        """The network with random weights, and its fingerprint; it is not kept."""
+        source = model_source(self.settings, name)
+        return self._load(replace(source, weights=None)), fingerprint(source)
 
     def _load(self, source: ModelSource) -> Network:
         try:

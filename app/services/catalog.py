@@ -1,6 +1,7 @@
 """Which networks there are, and what is known of each."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from app.compute.sources import (
@@ -63,6 +64,39 @@ async def described(state: AppState, model: str, timeout: float) -> Description:
     return result.facts
 
 
+async def described_or_bare(
+    state: AppState, model: str, timeout: float
+) -> tuple[Description, str]:  # fmt: skip
+    """A network as a worker describes it, and ""; or without weights, and why it has none here.
+
+    Raises:
+        Refusal: it cannot be loaded even so, or not within `timeout` seconds.
+    """
+    why = why_unloadable(state.settings, model)
+    if not why:
+        try:
+            return await described(state, model, timeout), ""
+        except Refusal as refusal:
+            if refusal.code != "weights_error":
+                raise
+            why = refusal.detail
+    try:
+        result = await state.compute.run(UnitSpec(kind="architecture", model=model), timeout)
+    except UnitError as error:
+        raise Refusal(error.status, error.code, why if error.fatal else error.detail) from error
+    return result.facts, why
+
+
+def has_weights(state: AppState, model: str) -> bool:
+    """Whether a network's weights are here; what is not known without a worker counts as not."""
+    source = model_source(state.settings, model)
+    if why_unloadable(state.settings, model):
+        return False
+    if source.weights is None or is_shipped(source) or Path(source.weights).is_file():
+        return True
+    return state.compute.cached(UnitSpec(kind="describe", model=model)) is not None
+
+
 async def require_loadable(state: AppState, model: str, timeout: float) -> None:
     """Refuse a network that cannot be loaded, as its files tell or else a worker that tries.
 
@@ -81,6 +115,23 @@ async def require_loadable(state: AppState, model: str, timeout: float) -> None:
             why = refusal.detail if refusal.status < 500 else ""
     if why:
         raise Refusal(422, "unloadable_model", why, [Fault("/model", "unloadable_model", why)])
+
+
+def choose_index(state: AppState, model: str, index: str | None) -> Opened:
+    """The index asked for, or the newest one of the network.
+
+    Raises:
+        Refusal: 404, there is none; with the remedy, also where it needs weights first.
+    """
+    try:
+        return state.indexes.choose(model, index)
+    except Refusal as refusal:
+        known = index is None and model in model_names(state.settings)
+        if not known or has_weights(state, model):
+            raise
+        why = why_unloadable(state.settings, model)
+        need = why or f"Its weights are not here yet. {weights_remedy(model)}"
+        raise Refusal(refusal.status, refusal.code, f"{refusal.detail}. {need}") from refusal
 
 
 def layer_of(description: Description, unit: Unit) -> Mapping[str, Any]:

@@ -71,12 +71,18 @@ def _ladder(opened: Opened, seed: int) -> list[LayerCard]:
     ]
 
 
+def _link(model: str) -> Link:
+    return Link(label=model, url=Urls.model(model))
+
+
 @add_page(router, Urls.HOME, "home.html", "/home.json")
 def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> HomePage:
     """Networks, indexes, running jobs and a unit worth looking at."""
     state = state_of(request)
     models = catalog.indexed_models(state)
     newest = models[0][1] if models else None
+    rest = catalog.all_names(state)[len(models) :]
+    ready = {name: catalog.has_weights(state, name) for name in rest}
     url = Urls.home(seed=seed or None)
     return HomePage(
         title="What each unit looks for",
@@ -87,10 +93,8 @@ def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> H
         ladder=_ladder(newest, seed) if newest and has_pictures(newest) else [],
         provenance=index_provenance(newest, "units of each layer") if newest else "",
         models=[model_card(model, opened, None) for model, opened in models],
-        others=[
-            Link(label=name, url=Urls.model(name))
-            for name in catalog.all_names(state)[len(models) :]
-        ],
+        others=[_link(name) for name in rest if ready[name]],
+        bare=[_link(name) for name in rest if not ready[name]],
         problems=state.indexes.problems(),
         jobs=[job_row(job) for job in jobs.listing(state, None, None, 5)[0]],
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 
 from app.contexts import LayerPage
 from app.parts import Fact, Link, Option
+from app.services import catalog
 from app.services.index import Opened, class_name, require_layer, select, statistic
 from app.urls import Urls, twin
 from app.web.figures import distribution
@@ -191,9 +192,9 @@ def layer(
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> LayerPage:
     """A layer's units, sorted and filtered as asked."""
-    indexes = state_of(request).indexes
-    opened = indexes.choose(model, index)
+    state = state_of(request)
+    opened = catalog.choose_index(state, model, index)
     require_layer(opened.index, layer)
-    newest = indexes.for_model(model)[0]
+    newest = state.indexes.for_model(model)[0]
     choice = _Choice(index, sort, only, label, q, view, size, offset)
     return _page(opened, newest, layer, choice)

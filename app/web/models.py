@@ -28,7 +28,11 @@ _SAMPLES = 4
 
 
 def _page(
-    model: Description, opened: Opened | None, all_indexes: list[Opened], stale: str
+    model: Description,
+    opened: Opened | None,
+    all_indexes: list[Opened],
+    stale: str = "",
+    no_weights: str = "",
 ) -> ModelPage:
     newest = all_indexes[0] if all_indexes else None
     index = index_query(opened, newest) if opened else None
@@ -52,6 +56,7 @@ def _page(
             Link(label=model["name"], url=url, current=True),
         ],
         card=model_card(model, opened, index),
+        no_weights=no_weights,
         facts=model_facts(model),
         stages=stages,
         provenance=index_provenance(opened, "units of each layer") if opened else "",
@@ -69,13 +74,13 @@ def _page(
 
 @add_page(router, Urls.MODEL, "model.html")
 async def model(request: Request, model: str, index: str | None = None) -> ModelPage:
-    """A network as a diagram."""
+    """A network as a diagram; without weights here, what its architecture alone tells."""
     state = state_of(request)
     await asyncio.to_thread(catalog.require_model, state, model)
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     if not indexes and index is None:
-        description = await catalog.described(state, model, _WAIT_S)
-        return await asyncio.to_thread(_page, description, None, [], "")
+        description, why = await catalog.described_or_bare(state, model, _WAIT_S)
+        return await asyncio.to_thread(_page, description, None, [], no_weights=why)
     opened = await asyncio.to_thread(state.indexes.choose, model, index)
     stale = await catalog.freshness(state, opened, _FRESH_S)
     return await asyncio.to_thread(_page, opened.model, opened, indexes, stale)

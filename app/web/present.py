@@ -106,6 +106,15 @@ def neighbours(links: Sequence[Link]) -> tuple[Link | None, Link | None]:
     return links[at - 1] if at else None, links[at + 1] if at + 1 < len(links) else None
 
 
+def _loaded(model: Description) -> bool:
+    """Whether it is a network with weights; else only its architecture."""
+    return bool(model["weights_hash"])
+
+
+def _weights(model: Description) -> str:
+    return (model["weights"] or "random") if _loaded(model) else "none here"
+
+
 def layer_card(
     opened: Opened | None, model: Description, row: Description, index: str | None,
     samples: int = 0, offset: int = 0,
@@ -134,7 +143,7 @@ def layer_card(
         landmark=row["landmark"],
         indexed=indexed,
         url=Urls.layer(model_name, name, index=index) if indexed else Urls.model(model_name),
-        filters_url=Urls.filters(model_name, name) if len(size) == 3 else "",
+        filters_url=Urls.filters(model_name, name) if len(size) == 3 and _loaded(model) else "",
         dead_share=dead,
         dead="–" if dead is None else percent(dead),
         volume=volume(size, side),
@@ -170,12 +179,12 @@ def model_card(model: Description, opened: Opened | None, index: str | None) -> 
         source=model["source"],
         licence=model["licence"],
         input=shape(model["input_size"]),
-        weights=f"{model['weights'] or 'random'} {str(model['weights_hash'])[:12]}",
+        weights=f"{_weights(model)} {model['weights_hash'][:12]}".strip(),
         url=Urls.model(name, index=index),
         layers=layer_links(opened, "", index) if opened else [],
         index=index_card(opened, current=True) if opened else None,
         advice=""
-        if opened
+        if opened or not _loaded(model)
         else f"Not indexed yet: deconvnet index {name} DATASET --out DIR finds what its units "
         "look for.",
     )
@@ -188,8 +197,8 @@ def model_facts(model: Description) -> list[Fact]:
     rows = [
         ("Input", shape(model["input_size"])),
         ("Classes", str(len(classes)) if classes else "unnamed"),
-        ("Weights", model["weights"] or "random"),
-        ("Fingerprint", model["weights_hash"][:16]),
+        ("Weights", _weights(model)),
+        ("Fingerprint", model["weights_hash"][:16] or "–"),
         ("Shorter side", f"{preprocess['resize'] or 'as the input'}"),
         ("Mean, deviation", f"{preprocess['mean']}, {preprocess['std']}"),
         ("Source", model["source"] or "–"),

@@ -10,6 +10,7 @@ from app.compute.units import UnitError
 from app.contexts import UnitPage
 from app.errors import Refusal
 from app.parts import Link
+from app.services import catalog
 from app.services.explain import Contrast, Sheet, rule_sheet
 from app.services.index import Opened, require_layer, similar
 from app.urls import Urls, twin
@@ -149,7 +150,7 @@ async def unit(
         address = Unit.parse(unit)
     except AddressError as error:
         raise Refusal(404, "not_found", str(error)) from error
-    opened = await asyncio.to_thread(state.indexes.choose, model, index)
+    opened = await asyncio.to_thread(catalog.choose_index, state, model, index)
     require_layer(opened.index, address.layer)
     if address.y is not None:
         plain = Unit(address.layer, address.channel)
