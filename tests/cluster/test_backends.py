@@ -52,7 +52,8 @@ def weights(tiny_model: str) -> None:
         torch.manual_seed(3)
         module = dn.load(tiny_model, weights=None, device="cpu").module
     path = Path(tiny_model.split(":", maxsplit=1)[0]).with_suffix(".safetensors")
-    save_file(dict(module.state_dict()), path)
+    state = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    save_file(state, path)
 
 
 @pytest.fixture(scope="module")
