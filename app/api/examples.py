@@ -108,6 +108,7 @@ EXAMPLES: Mapping[str, Any] = {
         "pictures": {"heatmap": f"/api/v1/jobs/{_JOB}/items/0/heatmap.png"},
         "arrays": {"map": f"/api/v1/jobs/{_JOB}/items/0/map.npy"},
         "provenance": "zfnet64 9f86d081 · occlusion 16 px, stride 8",
+        "sha256": _SHA,
         "elapsed_s": 0.41,
         "error": None,
         "finished_at": 1767225600.9,

@@ -98,6 +98,7 @@ class _Work:
             pictures={name: kept[f"{name}.png"] for name in made.pictures},
             arrays={name: kept[f"{name}.npy"] for name in made.arrays},
             provenance=made.provenance,
+            image=self.spec.image,
             elapsed_s=elapsed_s,
             stored_bytes=self.workshop.artifacts.written - before,
         )

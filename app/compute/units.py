@@ -86,6 +86,7 @@ class UnitResult(BaseModel):
         pictures: name → PNG; the first is the main one.
         arrays: name → .npy; the first is the main one.
         provenance: the line that belongs under every picture.
+        image: SHA-256 of the image's bytes that it was computed on.
         elapsed_s: seconds of computing.
         stored_bytes: how many bytes were not stored before; told, not kept.
     """
@@ -97,6 +98,7 @@ class UnitResult(BaseModel):
     pictures: dict[str, str] = {}
     arrays: dict[str, str] = {}
     provenance: str = ""
+    image: str | None = None
     elapsed_s: float = 0.0
     stored_bytes: int = Field(default=0, exclude=True)
 

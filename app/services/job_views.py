@@ -120,7 +120,11 @@ class JobView(_Strict):
 
 
 class ItemView(_Strict):
-    """One input of a job, and what came of it."""
+    """One input of a job, and what came of it.
+
+    `sha256` names the bytes that the result was computed on: the stored PNG of an upload, or a
+    dataset's file as it was then.
+    """
 
     n: int
     state: ItemState
@@ -133,6 +137,7 @@ class ItemView(_Strict):
     pictures: dict[str, str]
     arrays: dict[str, str]
     provenance: str | None
+    sha256: str | None
     elapsed_s: float | None
     error: dict[str, Any] | None
     finished_at: float | None
@@ -179,6 +184,7 @@ def item_view(row: Item) -> ItemView:
         pictures=result.get("pictures", {}),
         arrays=result.get("arrays", {}),
         provenance=result.get("provenance"),
+        sha256=result.get("image"),
         elapsed_s=result.get("elapsed_s"),
         error=row.error,
         finished_at=row.finished_at,

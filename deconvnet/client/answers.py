@@ -95,6 +95,7 @@ class Item(Answer):
         state: pending, running, succeeded, failed or skipped.
         facts: what the method tells, in JSON.
         pictures, arrays: names → addresses on the server; the first is the main one.
+        sha256: of the image's bytes that it was computed on.
         error: {code, detail} of an item that failed.
     """
 
@@ -109,6 +110,7 @@ class Item(Answer):
     pictures: Mapping[str, str]
     arrays: Mapping[str, str]
     provenance: str | None
+    sha256: str | None
     elapsed_s: float | None
     error: Mapping[str, Any] | None
     finished_at: float | None

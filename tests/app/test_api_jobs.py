@@ -66,6 +66,7 @@ def test_a_job_of_uploads_runs_to_its_end_and_gives_pictures_and_arrays(
     items = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
     assert [item["custom_id"] for item in items] == ["a", None]
     assert items[0]["facts"]["target"]["class"] == 2
+    assert [item["sha256"][:32] for item in items] == [one["id"][4:] for one in images]
 
     heatmap = client.get(f"/api/v1/jobs/{job['id']}/items/0/heatmap.png")
     assert heatmap.status_code == 200

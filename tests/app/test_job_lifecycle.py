@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.artifacts import sha256
 from app.db import jobs as store
 from app.jobs.janitor import GRACE_S
 from app.main import create_app
@@ -45,6 +46,28 @@ def run(client: TestClient, limit: int = 3, **changes: object) -> dict[str, Any]
     answer = client.post("/api/v1/jobs", json=body | changes, headers={"Prefer": "wait=60"})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
+
+
+def test_each_result_names_the_bytes_of_the_file_that_it_was_computed_on(
+    tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    folder = tmp_path / "changing"
+    folder.mkdir()
+    (folder / "stays.png").write_bytes(make_png((1, 2, 3)))
+    inputs = {"dataset": "changing"}
+    found = []
+    with TestClient(create_app(tiny_settings(datasets={"changing": folder}))) as client:
+        for colour in ((200, 10, 10), (10, 200, 10)):
+            (folder / "turns.png").write_bytes(make_png(colour))
+            job = run(client, **OCCLUSION, target={"class": 2}, inputs=inputs)
+            items = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
+            assert [one["path"] for one in items] == ["stays.png", "turns.png"]
+            for one in items:
+                assert one["sha256"] == sha256((folder / one["path"]).read_bytes())
+            found.append(items)
+    (stays, turns), (still, turned) = found
+    assert (stays["facts"], stays["sha256"]) == (still["facts"], still["sha256"])
+    assert turns["facts"] != turned["facts"]
 
 
 def stored(app: FastAPI) -> set[str]:

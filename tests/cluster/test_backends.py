@@ -136,6 +136,7 @@ def test_results_are_stored_and_have_the_same_content_on_every_backend(
     for ticket, (name, spec) in enumerate(specs.items(), 1):
         result = run(backend, ticket, spec)[-1].value
         assert isinstance(result, UnitResult), result
+        assert result.image == spec.image
         for file in (*result.pictures.values(), *result.arrays.values()):
             assert sha256(artifacts.read(file)) == file
         found[name] = result.model_dump_json(exclude={"elapsed_s"})
