@@ -35,7 +35,8 @@ from deconvnet.sprites import Artist, tile_size
 from deconvnet.topk import EMPTY, UNGROUPED, TopK
 from deconvnet.unitstats import UNLABELLED, ChannelStats
 
-_BLOCK_BYTES = 64 * 2**20  # of the largest map of a block
+_BLOCK_BYTES = 32 * 2**20  # of the largest map of a block; more is no faster
+_AHEAD_BYTES = 16 * 2**20  # of pixels decoded ahead of the network
 _MOST_IMAGES = 64
 
 
@@ -64,7 +65,7 @@ def made_on(net: Network) -> str:
 
 
 def block_size(net: Network, layers: Sequence[str]) -> int:
-    """Images per block: a power of two that keeps the largest map under 64 MiB, at most 64."""
+    """Images per block: a power of two that keeps the largest map under 32 MiB, at most 64."""
     deepest = max(net.find(layer) for layer in layers)
     largest = max(prod(node.shape) for node in net.nodes[: deepest + 1]) * 4
     fitting = max(1, min(_MOST_IMAGES, _BLOCK_BYTES // largest))
@@ -291,7 +292,8 @@ def build_index(
         layers: landmarks or call sites; None: all landmarks that are maps.
         progress: show a bar.
         per_group: how many of a unit's hits may come from one group of the dataset; None: any.
-        batch: images decoded ahead. Like `workers` it changes memory and speed, never a result.
+        batch: images decoded ahead, as far as their pixels take no more than 16 MiB. Like `workers`
+            it changes memory and speed, never a result.
         workers: decoding threads; 0: none; None: one per core, at most 8.
         checkpoint_every: images between checkpoints.
         sprites: also project the hits and keep their pictures.
@@ -324,7 +326,8 @@ def build_index(
         scan = Scan(net, opened, plan)
         if not scan.resume(root):
             store.clear(root)
-        decoder = Decoder(opened, net.preprocess, workers, max(batch, plan.block))
+        ahead = max(plan.block, min(batch, _AHEAD_BYTES // prod(net.input_size)))
+        decoder = Decoder(opened, net.preprocess, workers, ahead)
         try:
             reporter = Reporter("scan", scan.done, len(opened), progress, on_progress)
             steps = _here(scan, decoder) if scanner is None else scanner(scan)

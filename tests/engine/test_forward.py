@@ -1,12 +1,14 @@
 """Running up: the module's own values, whatever layers are asked for."""
 
+import weakref
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.errors import AddressError, InputError, ParameterError
-from deconvnet.forward import capture, record, run
+from deconvnet.forward import capture, record, run, visit
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, STEPS, Drawn
 
@@ -67,6 +69,26 @@ def test_capture_stops_at_the_deepest_asked_layer(
 
     monkeypatch.setattr(last, "forward", never)
     assert set(capture(net, image(net), ["first"])) == {"first"}
+
+
+def test_a_visit_shows_what_capture_gives_layer_by_layer_and_keeps_nothing(net: dn.Network) -> None:
+    x, layers = image(net, n=2), list(net.layers)
+    expected = capture(net, x, layers)
+    seen: list[str] = []
+    alive: dict[str, weakref.ref[Tensor]] = {}
+    most = 0
+
+    def see(layer: str, maps: Tensor) -> None:
+        nonlocal most
+        assert torch.equal(maps, expected[layer])
+        seen.append(layer)
+        alive[layer] = weakref.ref(maps)
+        most = max(most, sum(ref() is not None for ref in alive.values()))
+
+    visit(net, x, layers, see)
+    assert sorted(seen) == sorted(layers)
+    assert most < len(alive) / 2
+    assert not any(ref() is not None for ref in alive.values())
 
 
 def test_a_record_holds_the_same_activations_as_a_capture(net: dn.Network) -> None:
