@@ -9,9 +9,9 @@ from app.settings import Settings
 
 
 class Inputs(Protocol):
-    """Gives a unit's image."""
+    """Gives units' images."""
 
-    def read(self, spec: UnitSpec) -> bytes:
+    def read(self, spec: UnitSpec, image: str) -> bytes:
         """The file's bytes.
 
         Raises:
@@ -26,15 +26,14 @@ class StoredInputs:
         self._artifacts = artifacts
         self._datasets = Datasets(settings.datasets)
 
-    def read(self, spec: UnitSpec) -> bytes:
-        assert spec.image is not None
+    def read(self, spec: UnitSpec, image: str) -> bytes:
         if spec.origin is None:
-            return self._artifacts.read(spec.image)
+            return self._artifacts.read(image)
         try:
             data = self._datasets.read(spec.origin.dataset, spec.origin.path)
         except OSError as error:
             detail = f"'{spec.origin.path}' is not in '{spec.origin.dataset}' any more."
             raise UnitError("input_missing", detail, 404) from error
-        if sha256(data) != spec.image:
+        if sha256(data) != image:
             raise UnitError("input_changed", f"'{spec.origin.path}' has changed meanwhile.", 409)
         return data

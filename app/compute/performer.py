@@ -21,27 +21,27 @@ from app.compute.workshop import Workshop
 from app.errors import Refusal
 from app.settings import Settings
 
-Files = dict[str, bytes]
+Files = dict[str, bytes]  # by the hashes of their contents
 News = tuple[Outcome, Files]  # files by the names that the outcome gives
 
 
 class _Carried:
-    """Takes results' files, to be sent on; gives the image that came with the order."""
+    """Takes results' files, to be sent on; gives the images that came with the order."""
 
     written = 0
 
     def __init__(self) -> None:
         self.files: Files = {}
-        self.image: bytes | None = None
+        self.images: Files = {}
 
     def put_all(self, files: Mapping[str, bytes]) -> dict[str, str]:
         names = {name: sha256(data) for name, data in files.items()}
         self.files.update((names[name], data) for name, data in files.items())
         return names
 
-    def read(self, spec: UnitSpec) -> bytes:
-        assert self.image is not None and spec.image is not None
-        return self.image
+    def read(self, spec: UnitSpec, image: str) -> bytes:
+        del spec
+        return self.images[image]
 
 
 class Performer(Hired):
@@ -56,7 +56,7 @@ class Performer(Hired):
         self._settings, self._threads = settings, threads
         self._carried = _Carried()
         self._workshop = Workshop(settings, self._carried, self._carried)
-        self._orders: queue.SimpleQueue[tuple[int, UnitSpec, bool, str, bytes | None]] = (
+        self._orders: queue.SimpleQueue[tuple[int, UnitSpec, bool, str, Files]] = (
             queue.SimpleQueue()
         )
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
@@ -64,10 +64,10 @@ class Performer(Hired):
         threading.Thread(target=self._work, daemon=True).start()
 
     def order(
-        self, ticket: int, spec: UnitSpec, partials: bool, network: str, image: bytes | None
+        self, ticket: int, spec: UnitSpec, partials: bool, network: str, images: Files
     ) -> None:
         """Begin a unit; `network` is the fingerprint that its network must have here."""
-        self._orders.put((ticket, spec, partials, network, image))
+        self._orders.put((ticket, spec, partials, network, images))
 
     def news(self) -> News:
         """The next thing to tell of a unit, waiting for it."""
@@ -80,7 +80,7 @@ class Performer(Hired):
     def _work(self) -> None:
         torch.set_num_threads(self._threads)  # of this thread
         while True:
-            ticket, spec, partials, network, self._carried.image = self._orders.get()
+            ticket, spec, partials, network, self._carried.images = self._orders.get()
             value = self._differs(spec, network) or self._perform(ticket, spec, partials)
             self._tell(Outcome(ticket, value))
             self._unwanted.discard(ticket)

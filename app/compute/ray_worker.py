@@ -82,7 +82,7 @@ class _StandIn:
         """Have a unit computed, and send on what is told of it."""
         ticket, spec, partials = order
         try:
-            image = None if spec.image is None else self._inputs.read(spec)
+            images = {image: self._inputs.read(spec, image) for image in spec.inputs}
             network = fingerprint(model_source(self._settings, spec.model))
         except ArtifactMissingError as error:
             send(Outcome(ticket, UnitError("input_missing", str(error), 404)))
@@ -93,7 +93,7 @@ class _StandIn:
         except UnitError as error:
             send(Outcome(ticket, error))
             return
-        self._actor.order.remote(ticket, spec, partials, network, image)
+        self._actor.order.remote(ticket, spec, partials, network, images)
         while True:
             outcome, files = ask(self._actor.news)
             outcome = self._kept(outcome, files)

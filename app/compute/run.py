@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
+from torch import Tensor
 
 import deconvnet as dn
 from app.compute.kernels import kernel_facts, kernel_sheet
+from app.compute.sheets import unit_sheets
 from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 from app.compute.workshop import Workshop
 from app.errors import ArtifactMissingError, Refusal, StorageFullError
@@ -85,6 +87,11 @@ class _Work:
     done: int = 0
     total: int = 0
 
+    def input(self) -> Tensor:
+        """The unit's images as the network takes them, [n, c, h, w]."""
+        pictures = (self.workshop.image(self.spec, image) for image in self.spec.inputs)
+        return torch.cat([self.net.preprocess(one) for one in pictures]).to(self.net.device)
+
     def keep(self, made: Explanation) -> UnitResult:
         """Store the pictures and arrays."""
         elapsed_s = self._elapsed()
@@ -142,16 +149,22 @@ def _explain(work: _Work) -> Explanation:
         target = Target.model_validate(spec.target or {})
     except ValidationError as error:
         raise ParameterError(f"The target {spec.target} is not one: {error}.") from error
-    x = net.preprocess(work.workshop.image(spec)).to(net.device)
+    x = work.input()
     on_partial = work.part if work.partials else None
     return method.run(
         net, x, target, spec.params, on_progress=work.step, on_partial=on_partial
     )  # fmt: skip
 
 
+def _sheets(work: _Work) -> Explanation:
+    spec = work.spec
+    assert spec.units is not None and spec.rules is not None
+    return unit_sheets(work.net, work.input(), spec.units, spec.rules)
+
+
 def _predict(work: _Work) -> Explanation:
     net, spec = work.net, work.spec
-    logits = forward(net, net.preprocess(work.workshop.image(spec)).to(net.device))[0]
+    logits = forward(net, work.input())[0]
     shares = logits.double().softmax(0)
     if not torch.isfinite(shares).all():
         raise UnitError("not_finite", f"{spec.model} gives NaN or infinity for this image.")
@@ -186,6 +199,7 @@ def _architecture(work: _Work) -> Explanation:
 
 _KINDS: Mapping[str, Callable[[_Work], Explanation]] = {
     "explain": _explain,
+    "sheets": _sheets,
     "predict": _predict,
     "filters": _filters,
     "describe": _describe,

@@ -8,16 +8,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from app.errors import AppError
 
-Kind = Literal["explain", "predict", "filters", "describe", "architecture"]
+_SHA256 = r"^[0-9a-f]{64}$"
+
+Rule = Literal["deconv", "guided", "gradient"]
+Kind = Literal["explain", "sheets", "predict", "filters", "describe", "architecture"]
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "explain": ("method", "image"),
+    "sheets": ("images", "units", "rules"),
     "predict": ("image",),
     "filters": ("layer",),
     "describe": (),
@@ -38,13 +42,15 @@ class UnitSpec(BaseModel):
     """One thing to compute.
 
     Attributes:
-        kind: "explain" (a method on an image), "predict" (an image's classes), "filters" (a
+        kind: "explain" (a method on an image), "sheets" (activations of one layer projected by one
+            or more rules, on one scale), "predict" (an image's classes), "filters" (a
             layer's kernels), "describe" (the network itself) or "architecture" (the network as it
             is without its weights, for which it need not have any).
         model: a name of the catalogue.
         method, params, target: for "explain"; `params` and `target` in the method's JSON.
         image: SHA-256 of the image's bytes, in hex.
         origin: where to find those bytes; None: among the artifacts. Not part of the key.
+        images, units, rules: for "sheets"; each unit with the image at its place in the list.
         layer, scale: for "filters"; scale is "own" or "shared".
         top: for "predict", how many classes.
     """
@@ -56,8 +62,11 @@ class UnitSpec(BaseModel):
     method: str | None = None
     params: dict[str, JsonValue] = Field(default_factory=dict)
     target: dict[str, JsonValue] | None = None
-    image: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    image: str | None = Field(default=None, pattern=_SHA256)
     origin: Origin | None = None
+    images: tuple[Annotated[str, Field(pattern=_SHA256)], ...] | None = None
+    units: tuple[str, ...] | None = None
+    rules: tuple[Rule, ...] | None = None
     layer: str | None = None
     scale: Literal["own", "shared"] = "shared"
     top: int = Field(default=5, ge=1, le=1000)
@@ -67,7 +76,14 @@ class UnitSpec(BaseModel):
         missing = [name for name in _NEEDS[self.kind] if getattr(self, name) is None]
         if missing:
             raise ValueError(f"a unit of kind '{self.kind}' needs {' and '.join(missing)}")
+        if len(self.images or ()) != len(self.units or ()):
+            raise ValueError("a unit of kind 'sheets' needs as many images as units")
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The images that it is computed from."""
+        return self.images or (() if self.image is None else (self.image,))
 
     def key(self, model_fingerprint: str) -> str:
         """SHA-256 in hex of the specification and of the network it is asked of."""

@@ -70,8 +70,8 @@ class Workshop:
         except DeconvnetError as error:
             raise type(error)(_by_last_name(str(error), source)) from error
 
-    def image(self, spec: UnitSpec) -> Image.Image:
-        """The unit's image, upright RGB.
+    def image(self, spec: UnitSpec, image: str) -> Image.Image:
+        """One of the unit's images, upright RGB.
 
         What the server has re-encoded itself is decoded here; a dataset's file, which anybody may
         have made, in a process with little memory and time.
@@ -80,7 +80,7 @@ class Workshop:
             UnitError: it is gone, has changed, is too large, or cannot be decoded.
             InputError: a stored picture cannot be decoded.
         """
-        data = self.inputs.read(spec)
+        data = self.inputs.read(spec, image)
         if spec.origin is None:
             return to_rgb(Image.open(io.BytesIO(data)))
         limits = Limits(self.settings.image_pixels, self.settings.image_side, of_dataset=True)

@@ -2,26 +2,24 @@
 
 import asyncio
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.compute.units import UnitResult, UnitSpec
+from app.artifacts import sha256
+from app.compute.units import Rule, UnitResult, UnitSpec
 from app.errors import Refusal
 from app.services import uploads
 from app.services.index import Opened
 from app.state import AppState
-from deconvnet import render
 from deconvnet.address import Unit
 from deconvnet.errors import IndexError_
-from deconvnet.index import COLUMNS
 
-RULES = ("deconv", "guided", "gradient")
+RULES: tuple[Rule, ...] = ("deconv", "guided", "gradient")
 Contrast = Literal["shared", "own"]
 
 
@@ -129,7 +127,7 @@ async def filters(
 
 
 async def rule_sheet(
-    state: AppState, opened: Opened, unit: Unit, rule: str, contrast: Contrast, timeout: float
+    state: AppState, opened: Opened, unit: Unit, rule: Rule, contrast: Contrast, timeout: float
 ) -> Sheet:
     """A unit's projections from its hits' own positions, by one rule.
 
@@ -142,68 +140,32 @@ async def rule_sheet(
         UnitError: they cannot be computed, or not yet.
         Refusal: the index keeps no pictures.
     """
-    index = opened.index
-    hits = index.top(unit)
+    model = opened.model
+    spec = await asyncio.to_thread(_asked_sheets, state, opened, unit, rule, contrast)
+    made = await state.compute.run(spec, timeout)
+    return Sheet(
+        made.pictures[rule],
+        f"{model['name']} {model['weights_hash'][:12]} · {unit} · rule {rule} · {made.provenance}",
+    )
+
+
+def _asked_sheets(
+    state: AppState, opened: Opened, unit: Unit, rule: Rule, contrast: Contrast
+) -> UnitSpec:  # fmt: skip
+    """All rules of a shared scale at once; the images are stored if that is not done already."""
+    hits = opened.index.top(unit)
     images = [_indexed_bytes(opened, hit.image_id) for hit in hits]
-    hashes = await asyncio.to_thread(lambda: [state.artifacts.put(data) for data in images])
-    rules = RULES if contrast == "shared" else (rule,)
-
-    async def one(name: str, place: int) -> UnitResult:
-        target = {"unit": str(unit.at(*hits[place].position))}
-        model = opened.model["name"]
-        return await explain(state, model, hashes[place], name, {}, target, timeout)
-
-    wanted = [(name, place) for name in rules for place in range(len(hits))]
-    results = await asyncio.gather(*(one(name, place) for name, place in wanted))
-    return await asyncio.to_thread(
-        _compose, state, opened, unit, rule, dict(zip(wanted, results, strict=True)), rules
+    named = {sha256(data): data for data in images}
+    spec = UnitSpec(
+        kind="sheets",
+        model=opened.model["name"],
+        images=tuple(map(sha256, images)),
+        units=tuple(str(unit.at(*hit.position)) for hit in hits),
+        rules=RULES if contrast == "shared" else (rule,),
     )
-
-
-def _compose(
-    state: AppState,
-    opened: Opened,
-    unit: Unit,
-    rule: str,
-    results: Mapping[tuple[str, int], UnitResult],
-    rules: Sequence[str],
-) -> Sheet:
-    index = opened.index
-    maps = {key: read_array(state, result.arrays["map"]) for key, result in results.items()}
-    scale = render.shared_scale([torch.from_numpy(pixels) for pixels in maps.values()])
-    side = index.tile(unit.layer)
-    rows = -(-index.k // COLUMNS)
-    sheet = np.full((rows * side, COLUMNS * side, 3), render.GREY, np.uint8)
-    for (name, place), pixels in maps.items():
-        if name == rule:
-            row, column = divmod(place, COLUMNS)
-            tile = render.signed(torch.from_numpy(pixels), scale)
-            region = results[name, place].facts["region"]
-            cell = sheet[row * side : (row + 1) * side, column * side : (column + 1) * side]
-            _place(cell, tile, region)
-    data = render.save_png(sheet)
-    line = (
-        f"{opened.model['name']} {opened.model['weights_hash'][:12]} · {unit} · "
-        f"rule {rule} · {scale.label} over {' and '.join(rules)}, zero is mid-grey"
-    )
-    return Sheet(state.artifacts.put(data), line)
-
-
-def _place(cell: NDArray[np.uint8], picture: NDArray[np.uint8], region: Sequence[int]) -> None:
-    """Copy what a unit sees into its tile, as the index's sheets have it.
-
-    A region that the image's border cuts off fills the far side of its tile.
-    """
-    y0, x0, y1, x1 = region
-    side = len(cell)
-    top = y1 - side if y0 == 0 and y1 - y0 < side else y0
-    left = x1 - side if x0 == 0 and x1 - x0 < side else x0
-    if side >= max(picture.shape[:2]):
-        top = left = 0
-    part = picture[y0:y1, x0:x1]
-    cell[y0 - top : y1 - top, x0 - left : x1 - left] = part[
-        : side - (y0 - top), : side - (x0 - left)
-    ]
+    if state.compute.cached(spec) is None:
+        state.artifacts.put_all(named)
+    return spec
 
 
 def read_array(state: AppState, name: str) -> NDArray[Any]:

@@ -71,7 +71,7 @@ def make_pairs(
     if has_pictures(opened):
         src = Urls.sprite(opened.id, unit.layer, unit.channel, index.id)
         found = crops(src, tile, index.k, texts)
-        rows = -(-index.k // COLUMNS)
+        rows = -(-len(hits) // COLUMNS)
         made = Urls.artifact(f"{sheet.artifact}.png") if sheet else ""
         pictures = []
         for n, (projection, patch) in enumerate(found):

@@ -105,6 +105,20 @@ def test_rules_are_shown_on_one_scale(pages: TestClient, tiny_index: Path, rule:
     assert f"rule {rule}" in told["provenance"]
 
 
+def test_one_visit_computes_the_rules_that_are_one_step_away(
+    pages: TestClient, tiny_index: Path
+) -> None:
+    unit = _alive(dn.open_index(tiny_index))
+    results = pages.app.state.deconv.compute.cache.root
+    pages.get(Urls.unit("tiny", unit, rule="guided"))
+    known = sorted(results.rglob("*.json"))
+    for rule in ("deconv", "gradient"):
+        told = pages.get(twin(Urls.unit("tiny", unit, rule=rule))).json()
+        assert all(pair["projection"] for pair in told["pairs"])
+    assert sorted(results.rglob("*.json")) == known
+    assert len(known) == 1
+
+
 def test_own_scale_deconv_is_what_the_index_drew(pages: TestClient, tiny_index: Path) -> None:
     index = dn.open_index(tiny_index)
     unit = _alive(index)

@@ -130,6 +130,15 @@ def test_results_are_stored_and_have_the_same_content_on_every_backend(
         "occlusion": occlusion(settings),
         "filters": UnitSpec(kind="filters", model="tiny", layer="conv1"),
         "describe": UnitSpec(kind="describe", model="tiny"),
+        "sheets": UnitSpec(
+            kind="sheets",
+            model="tiny",
+            images=tuple(
+                str(stored(settings, colour).image) for colour in ((10, 120, 60), (1, 2, 3))
+            ),
+            units=("conv2:1@2,3", "conv2:1@7,0"),
+            rules=("deconv", "gradient"),
+        ),
     }
     artifacts = ArtifactStore(settings.data_dir / "artifacts")
     found = {}
