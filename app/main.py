@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         Guard,
         most=settings.request_bytes,
+        most_parsed=settings.json_bytes,
         patience_s=settings.receive_s,
         rate=settings.receive_rate,
         metrics=state.metrics,

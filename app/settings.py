@@ -101,6 +101,9 @@ class Settings(BaseSettings):
 
     file_bytes: Annotated[int, Field(gt=0, description="largest uploaded file")] = 20 * MIB
     request_bytes: Annotated[int, Field(gt=0, description="largest request body")] = 100 * MIB
+    json_bytes: Annotated[
+        int, Field(gt=0, description="largest body that is no upload: it is parsed at one go")
+    ] = 16 * MIB
     image_pixels: Annotated[int, Field(gt=0, description="most pixels of an image")] = 50_000_000
     image_side: Annotated[int, Field(gt=0, description="longest side of an image")] = 16_384
     job_inputs: Annotated[int, Field(gt=0, description="most inputs of one job")] = 50_000

@@ -45,6 +45,8 @@ KEEP_ALIVE_S = 15
 SLOW_CLIENT_S = 5
 AGAIN = {"Retry-After": "1"}
 
+_WAIT = re.compile(r'\s*wait\s*=\s*"?([0-9]+)"?\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
+
 
 def _body_of(method: Method) -> type[JobRequest]:
     """The request's shape for one method, with its parameters."""
@@ -146,7 +148,7 @@ async def submit(
     prefer: Annotated[str | None, Header(description="wait=n: seconds to wait")] = None,
 ) -> JobView:
     """Apply a method to many images: 202 once the job is safe; 200 if it is done already."""
-    plain = JobRequest.model_validate(body.model_dump(mode="json", by_alias=True))
+    plain = await run_in_threadpool(_plain, body)
     job = await jobs.submit(state, plain, key=idempotency_key, body_sha256=body_sha256)
     wait_s = _wait_of(prefer)
     if wait_s:
@@ -156,6 +158,11 @@ async def submit(
     response.status_code = 200 if wait_s and job.terminal else 202
     _present(job, response)
     return job
+
+
+def _plain(body: JobRequest) -> JobRequest:
+    """The request without what only its method's own shape tells."""
+    return JobRequest.model_validate(body.model_dump(mode="json", by_alias=True))
 
 
 def _submit_route() -> Callable[..., Awaitable[JobView]]:
@@ -173,8 +180,12 @@ def _submit_route() -> Callable[..., Awaitable[JobView]]:
 
 
 def _wait_of(prefer: str | None) -> int:
-    found = re.search(r"(?:^|[,;\s])wait=(\d{1,6})\b", prefer or "")
-    return min(int(found[1]), LONGEST_WAIT_S) if found else 0
+    """The seconds of the first `wait=n` (RFC 7240); 0 where there is none that can be read."""
+    for preference in (prefer or "").split(","):
+        found = _WAIT.fullmatch(preference)
+        if found:
+            return min(int(found[1][:10]), LONGEST_WAIT_S)
+    return 0
 
 
 def listing(

@@ -41,6 +41,8 @@ class Guard:
 
     Args:
         most: bytes that a request's body may have.
+        most_parsed: bytes of one that is no multipart, which would be parsed at one go: nobody else
+            is answered meanwhile.
         patience_s: how long to wait for a body in all, besides a second for every `rate` bytes.
         rate: bytes a second that its sender must reach.
         metrics: is told how long each answer took.
@@ -53,6 +55,7 @@ class Guard:
         app: ASGIApp,
         *,
         most: int,
+        most_parsed: int,
         patience_s: float,
         rate: int,
         metrics: Metrics,
@@ -61,6 +64,7 @@ class Guard:
     ) -> None:
         self.app = app
         self.most = most
+        self.most_parsed = min(most, most_parsed)
         self.patience_s = patience_s
         self.rate = rate
         self.metrics = metrics
@@ -96,8 +100,8 @@ class Guard:
             await send(message)
 
         try:
-            self._check(Request(scope))
-            await self.app(asked, self._counting(receive), sending)
+            most = self._check(Request(scope))
+            await self.app(asked, self._counting(receive, most), sending)
         except Exception as error:
             if status:
                 raise
@@ -122,14 +126,18 @@ class Guard:
         level = logging.DEBUG if route in OFTEN and status < 400 else logging.INFO
         log.log(level, "request", extra=told | ({"job": job} if job else {}))
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request) -> int:
+        """Refuse what may be refused by its head alone; the bytes that its body may have."""
         for check in self.checks:
             check(request)
+        kind = request.headers.get("content-type", "").lower()
+        most = self.most if kind.startswith("multipart/") else self.most_parsed
         length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self.most:
-            raise self._too_large()
+        if length.isdecimal() and int(length) > most:
+            raise self._too_large(most)
+        return most
 
-    def _counting(self, receive: Receive) -> Receive:
+    def _counting(self, receive: Receive, most: int) -> Receive:
         taken = 0
         waited = 0.0
         complete = False
@@ -148,8 +156,8 @@ class Guard:
             waited += time.monotonic() - since
             taken += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if taken > self.most:
-                raise self._too_large()
+            if taken > most:
+                raise self._too_large(most)
             return message
 
         return counted
@@ -160,8 +168,8 @@ class Guard:
         detail = f"The body came too slowly: under {self.rate} bytes a second."
         return HTTPException(408, detail, headers={"Connection": "close"})
 
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"The body is over {self.most} bytes.")
+    def _too_large(self, most: int) -> HTTPException:
+        return HTTPException(413, f"The body is over {most} bytes.")
 
 
 def _route(scope: Scope) -> str:

@@ -48,6 +48,8 @@ def root(state: State) -> Root:
             "image_pixels": settings.image_pixels,
             "image_side": settings.image_side,
             "request_bytes": settings.request_bytes,
+            "json_bytes": settings.json_bytes,
+            "connections": settings.connections,
             "job_inputs": settings.job_inputs,
             "queued_jobs": settings.queued_jobs,
             "submissions_per_minute": settings.submissions,

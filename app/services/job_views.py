@@ -36,7 +36,10 @@ class ImageInput(_Strict):
 class ImagesInput(_Strict):
     """Uploaded images, in order."""
 
-    images: Annotated[list[ImageInput], Field(min_length=1)]
+    images: Annotated[
+        list[ImageInput],
+        Field(min_length=1, fail_fast=True),  # not a fault for each of a million
+    ]
 
 
 class DatasetInput(_Strict):

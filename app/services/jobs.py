@@ -6,7 +6,7 @@ the registry and the catalogue, so that an accepted job can only fail on its inp
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -180,23 +180,26 @@ def _inputs(
     state: AppState, session: Session, wanted: ImagesInput | DatasetInput
 ) -> Sequence[store.Input]:
     if isinstance(wanted, ImagesInput):
-        inputs = [_image_input(session, n, one) for n, one in enumerate(wanted.images)]
-    else:
-        paths = _dataset_paths(state, wanted)
-        inputs = [store.Input(dataset=wanted.dataset, path=path) for path in paths]
+        _require_few(state, wanted.images)
+        known = image_store.hashes(session, [one.id for one in wanted.images])
+        return [_image_input(known, n, one) for n, one in enumerate(wanted.images)]
+    paths = _dataset_paths(state, wanted)
+    _require_few(state, paths)
+    return [store.Input(dataset=wanted.dataset, path=path) for path in paths]
+
+
+def _require_few(state: AppState, inputs: Sequence[object]) -> None:
     most = state.settings.job_inputs
     if len(inputs) > most:
         _refuse("/inputs", f"{len(inputs)} inputs are too many: a job takes {most}. Split it.")
-    return inputs
 
 
-def _image_input(session: Session, n: int, one: ImageInput) -> store.Input:
-    image = image_store.get(session, one.id)
-    if image is None:
+def _image_input(known: Mapping[str, str], n: int, one: ImageInput) -> store.Input:
+    if one.id not in known:
         detail = f"Image '{one.id}' is unknown. Upload it with POST /api/v1/images."
         fault = Fault(f"/inputs/images/{n}", "unknown", detail)
         raise Refusal(422, "unknown_image", detail, [fault])
-    return store.Input(custom_id=one.custom_id, image=image.id, sha256=image.sha256)
+    return store.Input(custom_id=one.custom_id, image=one.id, sha256=known[one.id])
 
 
 def _dataset_paths(state: AppState, wanted: DatasetInput) -> list[str]:

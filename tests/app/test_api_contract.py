@@ -156,6 +156,7 @@ def test_a_limit_of_uploads_is_told_and_holds(
     ("limit", "value", "shown", "status", "code"),
     [
         ("job_inputs", 23, "job_inputs", 422, "invalid"),
+        ("json_bytes", 50, "json_bytes", 413, "body_too_large"),
         ("submissions", 1, "submissions_per_minute", 429, "too_many"),
     ],
 )
@@ -173,6 +174,24 @@ def test_a_limit_of_jobs_is_told_and_holds(
             answer = client.post("/api/v1/jobs", json=BODY)
     assert answer.status_code == status, answer.text
     assert answer.json()["type"] == f"urn:deconvnet:problem:{code}"
+
+
+def test_an_upload_may_be_larger_than_what_is_parsed_at_one_go(
+    tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes]
+) -> None:
+    with TestClient(create_app(tiny_settings(json_bytes=50))) as client:
+        answer = client.post("/api/v1/images", files={"file": ("a.png", make_png())})
+    assert answer.status_code == 201, answer.text
+
+
+def test_of_many_wrong_inputs_the_first_is_told(client: TestClient) -> None:
+    images = [{"id": "img_0"}, *({"name": str(n)} for n in range(1000))]
+    answer = client.post("/api/v1/jobs", json=BODY | {"inputs": {"images": images}})
+    assert answer.status_code == 422
+    assert {one["pointer"] for one in answer.json()["errors"]} == {
+        "/inputs/images/1/id",
+        "/inputs/images/1/name",
+    }
 
 
 def test_every_error_is_a_problem_whatever_the_client_would_rather_have(

@@ -81,6 +81,14 @@ def test_a_job_of_uploads_runs_to_its_end_and_gives_pictures_and_arrays(
     assert client.get(f"/api/v1/jobs/{job['id']}/errors.jsonl").text == ""
 
 
+DATASET = {
+    "model": "tiny",
+    "method": "deconv",
+    "target": {"unit": "conv2:1"},
+    "inputs": {"dataset": "pictures", "limit": 1},
+}
+
+
 def test_a_job_over_a_dataset_takes_what_the_pattern_matches(client: TestClient) -> None:
     inputs = {"dataset": "pictures", "glob": "warm/*.png", "limit": 5}
     body = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}, "inputs": inputs}
@@ -98,6 +106,24 @@ def test_prefer_wait_answers_200_with_the_finished_job(
     assert answer.status_code == 200
     assert answer.headers["Preference-Applied"] == "wait=30"
     assert answer.json()["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("prefer", ["WAIT=30", "respond-async, wait = 30", 'wait="30"; x=1'])
+def test_a_preference_is_read_however_it_is_spelt(client: TestClient, prefer: str) -> None:
+    answer = client.post("/api/v1/jobs", json=DATASET, headers={"Prefer": prefer})
+    assert answer.headers["Preference-Applied"] == "wait=30"
+
+
+def test_no_wait_is_longer_than_a_minute(client: TestClient) -> None:
+    answer = client.post("/api/v1/jobs", json=DATASET, headers={"Prefer": "wait=" + "9" * 5000})
+    assert answer.headers["Preference-Applied"] == "wait=60"
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=1.5", "wait=x", "foo=wait=3", ",,"])
+def test_what_is_no_wait_is_not_waited_for(client: TestClient, prefer: str) -> None:
+    answer = client.post("/api/v1/jobs", json=DATASET, headers={"Prefer": prefer})
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
 
 
 def test_outputs_says_which_files_are_kept(
