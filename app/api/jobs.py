@@ -275,26 +275,27 @@ def errors(state: State, job: str, partial: Partial = False) -> StreamingRespons
 
 
 def _lines(state: State, job: str, item_state: str, partial: bool) -> StreamingResponse:
-    _require_results(state, job, partial)
+    found = _require_results(state, job, partial)
 
     def lines() -> Iterator[str]:
-        for one in jobs.all_items(state, job, item_state):
+        for one in jobs.items_so_far(state, found, item_state):
             yield _linked(job, one).model_dump_json() + "\n"
 
     return StreamingResponse(lines(), media_type="application/jsonl")
 
 
-def _require_results(state: State, job: str, partial: bool) -> None:
+def _require_results(state: State, job: str, partial: bool) -> JobView:
     found = jobs.get(state, job)
     if not partial:
         jobs.require_ended(found)
+    return found
 
 
 def results_zip(state: State, job: str, partial: Partial = False) -> StreamingResponse:
     """Every picture and array that there is, with results.jsonl and errors.jsonl, as one ZIP."""
-    _require_results(state, job, partial)
+    found = _require_results(state, job, partial)
     headers = {"Content-Disposition": f'attachment; filename="{job}.zip"'}
-    made = job_archive.archive(state, job)
+    made = job_archive.archive(state, found)
     return StreamingResponse(made, media_type="application/zip", headers=headers)
 
 

@@ -1,11 +1,12 @@
 """A job's results as one ZIP, made while it is sent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from zipstream import ZipStream
 
 from app.services import jobs
-from app.services.job_views import ItemView
+from app.services.job_views import ItemView, JobView
 from app.state import AppState
 
 
@@ -17,24 +18,28 @@ def names(one: ItemView) -> ItemView:
     return one.model_copy(update={"pictures": pictures, "arrays": arrays})
 
 
-def archive(state: AppState, job_id: str) -> Iterator[bytes]:
+def archive(state: AppState, job: JobView) -> Iterator[bytes]:
     """The bytes of the ZIP: every succeeded item's files, results.jsonl and errors.jsonl.
 
+    Of a running job it has what there was when the job was read, and so it ends.
     Files are stored as they are: PNGs are compressed already. One file is open at a time; what is
     kept in memory is the archive's directory, some 0.5 KB a file.
     """
     made = ZipStream()
-    for one in jobs.all_items(state, job_id, "succeeded"):
+    taken = set()
+    for one in jobs.items_so_far(state, job, "succeeded"):
+        taken.add(one.n)
         placed = names(one)
         for kind in ("pictures", "arrays"):
             for name, sha256 in getattr(one, kind).items():
                 made.add_path(state.artifacts.path(sha256), getattr(placed, kind)[name])
         yield from made.all_files()
-    for name, state_of in (("results.jsonl", "succeeded"), ("errors.jsonl", "failed")):
-        made.add(_lines(state, job_id, state_of), name)
+    again = (one for one in jobs.all_items(state, job.id, "succeeded") if one.n in taken)
+    made.add(_lines(islice(again, len(taken))), "results.jsonl")
+    made.add(_lines(jobs.items_so_far(state, job, "failed")), "errors.jsonl")
     yield from made.finalize()
 
 
-def _lines(state: AppState, job_id: str, item_state: str) -> Iterator[bytes]:
-    for one in jobs.all_items(state, job_id, item_state):
+def _lines(items: Iterable[ItemView]) -> Iterator[bytes]:
+    for one in items:
         yield names(one).model_dump_json().encode() + b"\n"

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -254,6 +255,11 @@ def all_items(state: AppState, job_id: str, item_state: str) -> Iterator[ItemVie
     while after is not None:
         found, after = items(state, job_id, item_state, after, 200)
         yield from found
+
+
+def items_so_far(state: AppState, job: JobView, item_state: str) -> Iterator[ItemView]:
+    """As many items in a state as there were when the job was read: a running one makes more."""
+    return islice(all_items(state, job.id, item_state), getattr(job.counts, item_state))
 
 
 def cancel(state: AppState, job_id: str) -> JobView:

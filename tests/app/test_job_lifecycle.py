@@ -17,6 +17,7 @@ from app.artifacts import sha256
 from app.db import jobs as store
 from app.jobs.janitor import GRACE_S
 from app.main import create_app
+from app.services import job_archive, jobs
 from app.settings import Settings
 
 pytestmark = pytest.mark.databases
@@ -46,6 +47,20 @@ def run(client: TestClient, limit: int = 3, **changes: object) -> dict[str, Any]
     answer = client.post("/api/v1/jobs", json=body | changes, headers={"Prefer": "wait=60"})
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
+
+
+def test_an_archive_ends_with_what_there_was_though_the_job_went_on(
+    app: FastAPI, client: TestClient
+) -> None:
+    ended = jobs.get(app.state.deconv, run(client)["id"])
+    counts = ended.counts.model_copy(update={"succeeded": 2})
+    early = ended.model_copy(update={"counts": counts})  # as it was before its last item
+    made = b"".join(job_archive.archive(app.state.deconv, early))
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        lines = archive.read("results.jsonl").splitlines()
+        folders = {name.split("/")[0] for name in archive.namelist() if "/" in name}
+    assert [json.loads(line)["n"] for line in lines] == [0, 1]
+    assert folders == {"000000", "000001"}
 
 
 def test_each_result_names_the_bytes_of_the_file_that_it_was_computed_on(
