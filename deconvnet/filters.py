@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from deconvnet import render
-from deconvnet.errors import AddressError, ParameterError
+from deconvnet.errors import AddressError, ParameterError, WeightsError
 from deconvnet.network import Network
 from deconvnet.ops.conv import Conv
 
@@ -118,9 +119,12 @@ def filters(net: Network, layer: str = "conv1") -> FilterGrid:
 
     Raises:
         AddressError: no such layer, or no single convolution behind it.
+        WeightsError: NaN or infinity among the weights.
     """
     name, conv = convolution_of(net, layer)
     weights = conv.weight.detach().float().cpu()
+    if not torch.isfinite(weights).all():
+        raise WeightsError(f"Layer '{layer}' of {net.name} has NaN or infinity in its weights.")
     rms = weights.pow(2).mean(dim=(1, 2, 3)).sqrt()
     median = rms.median()
     return FilterGrid(layer, name, weights, rms, rms < DEAD * median, rms > DOMINANT * median)

@@ -136,6 +136,11 @@ class OcclusionMap:
 def _assemble(
     scorer: Scorer, values: Tensor, positions: Tensor, occluder: Occluder, x: Tensor, strategy: str
 ) -> OcclusionMap:
+    if not torch.isfinite(values).all():
+        raise InputError(
+            f"{scorer.net.name} gives NaN or infinity for this image with a part of it hidden; "
+            "check its weights."
+        )
     grid = values.view(*positions.shape[:2], 3)
     names = ("probability", "activity", "label")
     clean = {name: float(v) for name, v in zip(names, scorer.clean, strict=True)}

@@ -268,6 +268,11 @@ def _present(
     net: Network, layer: str, units: Sequence[Unit], places: Sequence[tuple[int, int]],
     values: Tensor, pixels: Tensor, rule: str,
 ) -> list[Projection]:  # fmt: skip
+    if not torch.isfinite(pixels).all():
+        raise ProjectionError(
+            f"Projections from '{layer}' have NaN or infinity: weights of {net.name} on the way "
+            "down are no numbers, or too large to compute with."
+        )
     found = []
     for unit, (y, x), value, picture in zip(units, places, values.tolist(), pixels, strict=True):
         region = field(net, layer, y, x).clip(*net.input_size[1:])

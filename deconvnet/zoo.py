@@ -9,7 +9,7 @@ import importlib.util
 import urllib.error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -122,15 +122,21 @@ def models_dir() -> Path:
     return installed if installed.is_dir() else here.parent / "models"
 
 
-@cache
 def _execute(path: Path) -> ModuleType:
+    """The file as a module; run once for each content, so that a file that changed is run again."""
+    return _executed(path, path.read_bytes())
+
+
+@lru_cache(maxsize=64)
+def _executed(path: Path, source: bytes) -> ModuleType:
     # A private name: a user's project nearly always has a package called "models".
     spec = importlib.util.spec_from_file_location(f"_deconvnet_model_{path.stem}", path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise ModelError(f"'{path}' is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        # Not by its loader: kept bytecode counts as fresh for the rest of the file's second.
+        exec(compile(source, path, "exec"), module.__dict__)
     except Exception as error:
         raise ModelError(
             f"'{path}' cannot be imported: {type(error).__name__}: {error}."
