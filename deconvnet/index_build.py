@@ -60,8 +60,12 @@ class Plan:
 
 
 def made_on(net: Network) -> str:
-    """What computes: numbers of other devices, types or versions may differ in their last bits."""
-    return f"{net.device.type} {net.dtype} torch {torch.__version__}"
+    """What computes: numbers of other devices, types or versions may differ in their last bits.
+
+    So may a processor's with another number of threads.
+    """
+    threads = f" threads {torch.get_num_threads()}" if net.device.type == "cpu" else ""
+    return f"{net.device.type} {net.dtype} torch {torch.__version__}{threads}"
 
 
 def block_size(net: Network, layers: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ def scan_part(net: Network, part: Dataset, plan: Plan, workers: int | None = Non
         raise IndexError_(
             f"The part would be scanned by {net.name} {net.fingerprint[:12]} on {made_on(net)}, "
             f"expected {plan.network[:12]} on {plan.made_on}. Use the same network, torch and kind "
-            "of device everywhere."
+            "of device everywhere, and as many threads."
         )
     scan = _PartScan(net, part, plan)
     decoder = Decoder(part, net.preprocess, workers, plan.block)

@@ -70,6 +70,5 @@ def _stop_at(phase, count):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     where = _stop_at(sys.argv[3], int(sys.argv[4])) if len(sys.argv) > 3 else None
     build(sys.argv[1], sys.argv[2], on_progress=where)

@@ -219,6 +219,26 @@ def test_a_build_that_was_killed_goes_on_to_the_same_files(stop, images, index, 
     assert contents(out) == contents(index.path)
 
 
+def test_a_checkpoint_of_another_number_of_threads_is_not_gone_on_from(images, tmp_path):
+    def stop(phase, done, _):
+        if phase == "draw":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(images, tmp_path / "out", on_progress=stop)
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(before + 1)
+    try:
+        build(
+            images, tmp_path / "out", on_progress=lambda phase, done, _: seen.append((phase, done))
+        )
+        whole = build(images, tmp_path / "whole")
+    finally:
+        torch.set_num_threads(before)
+    assert seen[0] == ("scan", 0)
+    assert contents(tmp_path / "out") == contents(whole.path)
+
+
 def test_sheets_that_are_drawn_already_are_not_drawn_again(images, tmp_path, monkeypatch):
     monkeypatch.setattr(sprites, "_GROUP_BYTES", 4000)  # two units or so at a time
     whole = build(images, tmp_path / "whole")
