@@ -1,6 +1,7 @@
 """The server around the application: its socket, its signals, its end."""
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -30,6 +31,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # Half a million objects of modules live as long as the process: a collection that walks
+        # over them makes everybody wait for half a second.
+        gc.freeze()
         self._ready()
 
 

@@ -4,12 +4,12 @@ A file of `models/` holds `SPEC = ModelSpec(...)`. A user's own file is found th
 `path/to/net.py:build` names a function that returns an `nn.Module` (or a ModelSpec).
 """
 
-import ast
 import importlib.util
+import re
 import urllib.error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -220,14 +220,15 @@ def shipped(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+@cache
 def downloadable(name: str) -> bool:
-    """Whether there are weights to download for a network of the zoo; its file is not run."""
-    tree = ast.parse((models_dir() / f"{name}.py").read_bytes())
-    return any(
-        (isinstance(node, ast.Name) and node.id == "torchvision_spec")
-        or (isinstance(node, ast.keyword) and node.arg == "fetch")
-        for node in ast.walk(tree)
-    )
+    """Whether there are weights to download for a network of the zoo; its file is not run.
+
+    Its text is looked at, not its syntax tree: several threads may ask, and CPython 3.11 fails
+    with a SystemError when two of them make trees at the same time.
+    """
+    text = (models_dir() / f"{name}.py").read_text()
+    return re.search(r"\btorchvision_spec\(|\bfetch\s*=", text) is not None
 
 
 class Loaded(NamedTuple):

@@ -163,6 +163,11 @@ def test_weights_of_an_unknown_name_are_answered_with_the_model():
         zoo.materialise(zoo.find("vgg16"), "IMAGENET9K")
 
 
+def test_which_networks_have_weights_to_download_is_told_without_running_their_files():
+    found = {name for name in zoo.names() if zoo.downloadable(name)}
+    assert found == {name for name in zoo.names() if zoo.find(name).fetch is not None}
+
+
 def test_a_network_without_shipped_or_downloadable_weights_says_so():
     with pytest.raises(WeightsError, match=r"'zfnet' has no weights to download; give weights="):
         zoo.materialise(zoo.find("zfnet"), "DEFAULT")
