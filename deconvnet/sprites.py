@@ -35,7 +35,7 @@ from deconvnet.projection import descend_crops
 from deconvnet.receptive import field
 from deconvnet.topk import EMPTY, TopK
 
-_GROUP_BYTES = 192 * 2**20  # of the projections and patches of one group
+_GROUP_BYTES = 64 * 2**20  # of the projections and patches of one group
 _SHEETS = 64  # written together
 _COMPRESSION = 3  # of PNG: a third of the time of the default, a tenth larger
 
