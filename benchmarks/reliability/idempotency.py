@@ -22,7 +22,6 @@ async def repeat(
 ) -> tuple[Counter[int], list[set[str]]]:
     """How often each status came, and the jobs that each key was answered with."""
     statuses: Counter[int] = Counter()
-    connections = [load.Connection(served) for _ in range(posts)]
     found: list[set[str]] = []
 
     async def one(connection: load.Connection, key: str) -> str:
@@ -36,10 +35,12 @@ async def repeat(
             await asyncio.sleep(0.02)  # sooner than asked: more of them meet
 
     for number in range(keys):
+        # New ones for each key: the server ends those that lie idle while others still wait.
+        connections = [load.Connection(served) for _ in range(posts)]
         asked = (one(connection, f"key-{number}") for connection in connections)
         found.append(set(await asyncio.gather(*asked)))
-    for connection in connections:
-        connection.close()
+        for connection in connections:
+            connection.close()
     return statuses, found
 
 
