@@ -158,8 +158,14 @@ class FolderSource(FileSource):
         return self._walk(self.root)
 
     def read(self, path: str) -> bytes:
-        file = self.root / path
-        if file.stat().st_size > MAX_FILE_BYTES:
+        try:
+            file = (self.root / path).resolve(strict=True)
+        except RuntimeError as error:  # Python before 3.13 on a loop of links
+            raise OSError("a loop of links") from error
+        info = file.stat()
+        if not (file.is_relative_to(self.root) and stat.S_ISREG(info.st_mode)):
+            raise OSError("no file of the dataset any more")  # it was one when it was listed
+        if info.st_size > MAX_FILE_BYTES:
             raise OSError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
         return file.read_bytes()
 

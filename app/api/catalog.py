@@ -166,7 +166,13 @@ def datasets(state: State, page: Page) -> Paged[DatasetView]:
     for dataset_id in ids:
         dataset = state.datasets.get(dataset_id)
         links = {"images": API.dataset_images(dataset_id)}
-        view = DatasetView(id=dataset_id, count=len(dataset), labels=dataset.labels, links=links)
+        view = DatasetView(
+            id=dataset_id,
+            count=len(dataset),
+            skipped=len(dataset.passed_over),
+            labels=dataset.labels,
+            links=links,
+        )
         items.append(view)
     return Paged(items=items, next_cursor=cursor)
 

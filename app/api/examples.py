@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, Any] = {
     "DatasetView": {
         "id": "photos",
         "count": 24,
+        "skipped": 0,
         "labels": ["cold", "warm"],
         "links": {"images": "/api/v1/datasets/photos/images"},
     },

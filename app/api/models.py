@@ -91,6 +91,7 @@ class DatasetView(Answer):
 
     id: str
     count: int
+    skipped: int = Field(description="links out of it, pipes, devices and the like, not listed")
     labels: list[str]
     links: dict[str, str]
 

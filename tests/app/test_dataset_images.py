@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.artifacts import sha256
 from app.compute.units import Origin, UnitError, UnitSpec
 from app.compute.workshop import Workshop, local_workshop
+from app.main import create_app
 from app.settings import Settings
 from deconvnet.pictures import open_picture, to_rgb
 from tests.app.test_imaging import many_scans
@@ -50,7 +52,9 @@ def test_every_kind_of_picture_gives_the_pixels_of_the_one_conversion(
     specs = [spec(folder, f"{n:03d}.png", data) for n, data in enumerate(files.values())]
     for (name, data), one in zip(files.items(), specs, strict=True):
         expected = np.asarray(to_rgb(open_picture(data)))
-        np.testing.assert_array_equal(np.asarray(workshop.image(one)), expected, err_msg=name)
+        np.testing.assert_array_equal(
+            np.asarray(workshop.image(one, str(one.image))), expected, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("make", [many_scans, lambda: b"\x89PNG\r\n\x1a\n" + os.urandom(100)])
@@ -59,19 +63,52 @@ def test_a_file_that_cannot_be_taken_is_the_units_error(
 ) -> None:
     one = spec(folder, "bad.png", make())
     with pytest.raises(UnitError, match=r"'bad\.png'") as caught:
-        workshop.image(one)
+        workshop.image(one, str(one.image))
     assert caught.value.status == 422
     assert not caught.value.fatal
+
+
+def test_what_is_no_file_of_the_dataset_is_counted_and_never_opened(
+    tiny_settings: Make, make_png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    root = tmp_path / "odd"
+    root.mkdir()
+    for name in ("a.png", "turns.png"):
+        (root / name).write_bytes(make_png())
+    os.mkfifo(root / "pipe.png")
+    (root / "out.png").symlink_to(tmp_path / "secret.png")
+    (root / "loop.png").symlink_to(root / "loop.png")
+    (root / "device.png").symlink_to("/dev/zero")
+    (root / "around").symlink_to(root)
+    (tmp_path / "secret.png").write_bytes(make_png())
+    body = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}}
+    with TestClient(create_app(tiny_settings(datasets={"odd": root}))) as client:
+        (listed,) = client.get("/api/v1/datasets").json()["items"]
+        assert (listed["count"], listed["skipped"]) == (2, 4)
+        (root / "turns.png").unlink()
+        os.mkfifo(root / "turns.png")  # opening it would wait for a writer
+        answer = client.post(
+            "/api/v1/jobs",
+            json=body | {"inputs": {"dataset": "odd"}},
+            headers={"Prefer": "wait=30"},
+        )
+        assert answer.json()["counts"] == {"total": 2, "succeeded": 1, "failed": 1, "skipped": 0}
+        items = client.get(f"/api/v1/jobs/{answer.json()['id']}/items").json()["items"]
+    assert [(one["path"], one["state"]) for one in items] == [
+        ("a.png", "succeeded"),
+        ("turns.png", "failed"),
+    ]
+    assert items[1]["error"]["code"] == "input_missing"
 
 
 def test_a_file_that_changed_or_went_meanwhile_is_the_units_error(
     workshop: Workshop, folder: Path, make_png: Callable[..., bytes]
 ) -> None:
     one = spec(folder, "some.png", make_png())
-    workshop.image(one)
+    workshop.image(one, str(one.image))
     (folder / "some.png").write_bytes(make_png((1, 2, 3)))
     with pytest.raises(UnitError, match="changed"):
-        workshop.image(one)
+        workshop.image(one, str(one.image))
     (folder / "some.png").unlink()
     with pytest.raises(UnitError, match="not in 'given' any more"):
-        workshop.image(one)
+        workshop.image(one, str(one.image))

@@ -143,6 +143,24 @@ def test_links_out_loops_fifos_and_dangling_links_are_passed_over_and_listed(tmp
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("turn", ["link out", "loop", "fifo", "device"])
+def test_a_file_that_has_become_something_else_is_not_opened(turn, tmp_path):
+    root = folder(tmp_path / "set", {"a.png": png()})
+    outside = folder(tmp_path / "outside", {"secret.png": png()})
+    found = open_dataset(root)
+    path = root / "a.png"
+    path.unlink()
+    if turn == "fifo":
+        os.mkfifo(path)  # opening it would wait for a writer
+    else:
+        to = {"link out": outside / "secret.png", "loop": path, "device": "/dev/zero"}[turn]
+        path.symlink_to(to)
+    with pytest.raises(InputError, match=r"'a\.png' cannot be"):
+        found.read(0)
+    with pytest.raises(InputError, match=r"'a\.png' cannot be"):
+        found.image(0)
+
+
 def test_links_in_a_tar_are_passed_over(tmp_path):
     path = tar(tmp_path / "x.tar", {"a.png": png()})
     with tarfile.open(path, "a") as archive:
