@@ -239,19 +239,24 @@ class Compute:
         return progress
 
     def abandon(self, spec: UnitSpec) -> None:
-        """Nobody wants this interactive unit any more: drop it, or let it end at its next step.
-
-        One that takes no notice is ended by force after `STOP_GRACE_S` seconds.
-        """
+        """Nobody wants this interactive unit any more: it ends, and what is known of it is kept."""
         with self._lock:
             task = self._shared.pop(self.key(spec), None)
             if task is None:
                 return
-            self._leaving.add(task.ticket)
             self._abandoned[task.key] = task
             if len(self._abandoned) > MOST_ABANDONED:
                 del self._abandoned[next(iter(self._abandoned))]
-        self.withdraw(task.ticket)
+        self.end(task.ticket)
+
+    def end(self, ticket: int) -> None:
+        """Take a unit out of the queue or, if it runs, let it end at its next step.
+
+        One that takes no notice is ended by force after `STOP_GRACE_S` seconds.
+        """
+        with self._lock:
+            self._leaving.add(ticket)
+        self.withdraw(ticket)
         self.backend.wake()
 
     def withdraw(self, ticket: int) -> None:

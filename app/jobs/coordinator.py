@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -27,7 +27,6 @@ from app.errors import Refusal, StorageFullError
 
 log = logging.getLogger(__name__)
 
-CANCEL_GRACE_S = 2.0
 MOST_DEATHS = 3
 FULL_PAUSE_S = 5.0
 MOST_PATIENCE_S = 5.0
@@ -39,7 +38,6 @@ Change = Callable[[Session, float], object]
 class _Flight:
     claim: store.Claim
     task: Task | None = None
-    kill_at: float | None = field(default=None)
 
 
 class Coordinator:
@@ -91,7 +89,7 @@ class Coordinator:
         self._inbox.put(None)
 
     def cancelled(self, job: int) -> None:
-        """That job shall end: what runs of it has `CANCEL_GRACE_S` seconds to finish."""
+        """That job shall end: what waits of it is dropped, what runs ends at its next step."""
         self._cancelled.put(job)
         self.wake()
 
@@ -237,22 +235,16 @@ class Coordinator:
         """End what is cancelled or overdue."""
         now = time.monotonic()
         while not self._cancelled.empty():
-            self._end_flights(self._cancelled.get(), now)
+            self._end_flights(self._cancelled.get())
         for job, run in [key for key, deadline in self._deadlines.items() if now > deadline]:
             if self._expire(job, run):
-                self._end_flights(job, now)
+                self._end_flights(job)
             del self._deadlines[job, run]
-        for flight in self._flights.values():
-            if flight.task and flight.kill_at is not None and now > flight.kill_at:
-                flight.kill_at = None
-                self._compute.kill(flight.task.ticket)
 
-    def _end_flights(self, job: int, now: float) -> None:
+    def _end_flights(self, job: int) -> None:
         for flight in self._flights.values():
-            if flight.claim.job == job:
-                flight.kill_at = now + CANCEL_GRACE_S
-                if flight.task is not None:
-                    self._compute.withdraw(flight.task.ticket)
+            if flight.claim.job == job and flight.task is not None:
+                self._compute.end(flight.task.ticket)
 
     def _expire(self, job: int, run: float) -> bool:
         error = {"code": "expired", "detail": "The job took longer than its timeout_s."}

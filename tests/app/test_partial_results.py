@@ -123,6 +123,14 @@ def test_a_unit_nobody_wants_any_more_ends_and_can_be_asked_for_again(compute: C
     assert isinstance(asyncio.run(compute.run(spec)), UnitResult)
 
 
+def test_a_jobs_unit_that_shall_end_ends_as_it_was_asked(compute: Compute) -> None:
+    task = compute.submit(occlusion(put(compute.settings, png(SLOW))), Priority.JOB)
+    compute.end(task.ticket)
+    with pytest.raises(WorkerLostError) as ended:
+        task.future.result(60)
+    assert ended.value.wanted
+
+
 def test_a_failure_is_told_to_whoever_looks_again_soon(compute: Compute) -> None:
     spec = occlusion("0" * 64)
     first = compute.submit(spec, Priority.INTERACTIVE)

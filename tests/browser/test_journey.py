@@ -117,6 +117,19 @@ def test_a_job_is_submitted_followed_and_finished(open_page: Open) -> None:
     expect(page.locator(".items img")).to_have_count(2)
 
 
+def test_a_jobs_cancel_stays_under_the_pointer_while_its_numbers_change(open_page: Open) -> None:
+    page = open_page(Urls.jobs(method="occlusion"))
+    page.locator("#f-size").fill("1")
+    page.locator("#f-stride").fill("1")
+    page.get_by_role("button", name="Submit").click()
+    button = page.get_by_role("button", name="Cancel").element_handle()
+    expect(page.locator(".items img").first).to_be_visible(timeout=90_000)
+    assert button.evaluate("button => button.isConnected")
+    button.click()
+    expect(page.locator(".page-head .state")).to_have_text("cancelled", timeout=30_000)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
 def test_an_uploaded_text_file_is_refused_with_a_reason(open_page: Open, tmp_path: Path) -> None:
     wrong = tmp_path / "notes.png"
     wrong.write_text("not a picture")
