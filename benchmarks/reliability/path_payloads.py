@@ -2,15 +2,21 @@
 
 Each must be refused (400, 404 or 422), and nothing outside the server's own folders be opened. An
 audit hook in the server's process notes every file and folder that Python opens there; it does not
-see the workers, which get nothing of a request that is refused, nor what C libraries open.
+see the workers, which get nothing of a request that is refused, nor what C libraries open. With
+--strace that is seen too: whatever the server, its workers and their children open (Linux; strace
+has to be installed, and be allowed to look).
 """
 
 import argparse
+import contextlib
 import http.client
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
@@ -28,6 +34,9 @@ def note(event, arguments):
         os.write(handle, (os.path.abspath(os.fsdecode(arguments[0])) + "\\0").encode())
 sys.addaudithook(note)
 """
+OPENED = re.compile(r"^.*\) += \d+<(/[^>]*)>$", re.MULTILINE)
+# The clock's zone and what the kernel tells of itself: read whatever is asked for.
+SYSTEM = tuple(Path(one) for one in ("/proc", "/sys", "/dev", "/etc/localtime"))
 REFUSED = (400, 404, 405, 422)
 SECRET = "this must never be read"
 USUAL = {
@@ -127,10 +136,39 @@ def attack(
     return statuses, wrong
 
 
+def _family(pid: int) -> list[int]:
+    """A process and all that it started, directly or not."""
+    told = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in told.stdout.splitlines()]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in pairs if parent == one]
+    return found
+
+
+@contextlib.contextmanager
+def traced(pid: int, notes: Path) -> Iterator[None]:
+    """strace on a process and all its family, those to come too; it writes what is opened."""
+    whom = [part for one in _family(pid) for part in ("-p", str(one))]
+    calls = "trace=open,openat,openat2,creat"
+    command = ["strace", "-f", "-y", "-s", "4096", "-e", calls, "-o", str(notes), *whom]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr is not None
+    first = tracer.stderr.readline()
+    assert "attached" in first, f"strace may not look: {first}"
+    time.sleep(1)  # until it has all of them
+    try:
+        yield
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.communicate()
+
+
 def main() -> int:
     """Print what came; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--payloads", type=int, default=500)
+    parser.add_argument("--strace", action="store_true", help="see what C and workers open too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
@@ -151,13 +189,22 @@ def main() -> int:
             before = len(opened.read_bytes())
             bad = payloads(outside, given.payloads)
             patterns = routes()
-            statuses, wrong = attack(served, requests(patterns, bad))
+            notes = root / "strace"
+            with traced(served.process.pid, notes) if given.strace else contextlib.nullcontext():
+                statuses, wrong = attack(served, requests(patterns, bad))
             paths = set(opened.read_bytes()[before:].decode().split("\0")) - {""}
+            if given.strace:
+                seen = OPENED.findall(notes.read_text(errors="replace"))
+                assert seen, "strace saw nothing, not even the database"
+                paths.update(seen)
             assert served.process.poll() is None, "the server has gone"
         mine = (own, serving.ROOT, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve())
+        mine += SYSTEM if given.strace else ()
         strange = [p for p in paths if not any(Path(p).is_relative_to(one) for one in mine)]
     print(f"{len(bad)} payloads, {len(patterns)} routes, {statuses.total()} requests: {statuses}")
-    print(f"opened meanwhile: {len(paths)} files and folders, outside the server's own: {strange}")
+    how = "by strace" if given.strace else "by an audit hook"
+    print(f"opened meanwhile, {how}: {len(paths)} files and folders")
+    print(f"outside the server's own: {strange}")
     print(f"not refused: {len(wrong)}", *wrong[:20], sep="\n")
     return int(bool(wrong or strange))
 
