@@ -52,6 +52,7 @@ class Plan:
     block: int
     sprites: bool
     made_on: str
+    autocast: bool = False
 
     @property
     def key(self) -> str:
@@ -163,7 +164,9 @@ class Scan:
             row, channel = np.nonzero(self.tops[layer].candidates(values, ids))
             found[layer] = _Found(values, row, channel, *positions(maps, rows[row], channel))
 
-        forward.visit(self.net, stack(self.net, pictures, len(pictures)), self.plan.layers, see)
+        x = stack(self.net, pictures, len(pictures))
+        with torch.autocast(self.net.device.type, torch.bfloat16, enabled=self.plan.autocast):
+            forward.visit(self.net, x, self.plan.layers, see)
         return found
 
     def count(self, layer: str, ids: NDArray[np.int64], values: NDArray[np.float32]) -> None:
@@ -256,6 +259,14 @@ def _layers(net: Network, asked: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(sorted(layers, key=net.find))
 
 
+def _check_autocast(net: Network) -> None:
+    if net.dtype != torch.float32:
+        raise ParameterError(
+            f"autocast is asked for, but {net.name} is {net.dtype}, expected torch.float32. "
+            "Convert the network, or index without autocast."
+        )
+
+
 def _check(dataset: Dataset, k: int, per_group: int | None) -> None:
     TopK(0, k, per_group)  # refuses what is below 1
     if per_group is not None and not dataset.groups:
@@ -280,6 +291,7 @@ def build_index(
     sprites: bool = True,
     on_progress: OnProgress | None = None,
     scanner: Scanner | None = None,
+    autocast: bool = False,
 ) -> ActivationIndex:
     """Find the k images of a dataset that excite each unit most, and project them.
 
@@ -303,16 +315,22 @@ def build_index(
         sprites: also project the hits and keep their pictures.
         on_progress: called with a phase ("scan", "draw"), how many are done, and of how many.
         scanner: scans in another way than block by block in this process (`shards.sharded`).
+        autocast: convolutions and matrix products in bfloat16: values keep two to three digits, so
+            units' hits may change places with others nearly as strong. It makes an index of its
+            own; its pictures are projected in float32.
 
     Raises:
         DatasetError: no such dataset, no image in it that can be read, or an image that changed
             while it was indexed.
-        AddressError: no such layer. ParameterError: k, per_group or layers.
+        AddressError: no such layer. ParameterError: k, per_group, layers, or autocast of a network
+            that is not float32.
         IndexError_: `out` holds other things, or another process is building there.
     """
     opened = open_dataset(dataset)
     root = Path(out)
     _check(opened, k, per_group)
+    if autocast:
+        _check_autocast(net)
     wanted = _layers(net, layers)
     plan = Plan(
         network=net.fingerprint,
@@ -323,6 +341,7 @@ def build_index(
         block=block_size(net, wanted),
         sprites=sprites,
         made_on=made_on(net),
+        autocast=autocast,
     )
     with store.building(root):
         if _finished(root, plan):
@@ -395,6 +414,7 @@ def _manifest(scan: Scan) -> dict[str, Any]:
         "per_group": plan.per_group,
         "rule": "deconv" if plan.sprites else None,
         "made_on": plan.made_on,
+        "autocast": plan.autocast,
         "tiles": {layer: tile_size(scan.net, layer) for layer in plan.layers},
         "images": {
             str(i): {"path": entries[i].path, "label": entries[i].label, "group": entries[i].group}

@@ -52,6 +52,10 @@ def command(
     sprites: Annotated[
         bool, typer.Option(help="Project the winners and store their pictures.")
     ] = True,
+    autocast: Annotated[
+        bool,
+        typer.Option("--autocast", help="Scan in bfloat16: faster, values to two or three digits."),
+    ] = False,
     weights: Weights = "DEFAULT",
     device: Device = None,
     backend: Annotated[
@@ -87,6 +91,7 @@ def command(
             progress=not quiet,
             sprites=sprites,
             scanner=scanner,
+            autocast=autocast,
             **{key: value for key, value in sizes.items() if value is not None},
         )
     typer.echo(

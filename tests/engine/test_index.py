@@ -459,6 +459,31 @@ def test_an_image_whose_activation_is_not_finite_is_skipped_with_the_layer(tmp_p
     assert [hit.image_id for hit in index.top("conv1:1")] == [0, 2, 3]
 
 
+def test_autocast_gives_an_index_of_its_own_near_the_exact_one(images, tmp_path):
+    given = small_network()
+    module = given.module.float()
+    net = dn.trace(module, given.input_size, given.landmarks, given.preprocess, name="single")
+
+    def made(out, **options):
+        return dn.build_index(net, images, tmp_path / out, k=4, progress=False, **options)
+
+    exact, rough = made("exact", sprites=False), made("rough", sprites=False, autocast=True)
+    for layer in LAYERS:
+        values = [index.layer_stats(layer).top for index in (exact, rough)]
+        assert not np.array_equal(*values)
+        np.testing.assert_allclose(*values, rtol=0.03, atol=0.03)
+    parts = shards.sharded(lambda plan, found: (shards.scan_part(net, p, plan) for p in found), 64)
+    made("parts", sprites=False, autocast=True, scanner=parts)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "rough")
+    made("rough", sprites=False)
+    assert contents(tmp_path / "rough") == contents(tmp_path / "exact")
+
+
+def test_autocast_needs_a_network_in_float32(images, tmp_path):
+    with pytest.raises(ParameterError, match=r"small is torch\.float64, expected torch\.float32"):
+        build(images, tmp_path / "out", autocast=True)
+
+
 def test_a_dataset_of_which_nothing_can_be_used_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"not a picture")
     with pytest.raises(DatasetError, match=r"None of the 1 images.*a\.png.*cannot identify"):
