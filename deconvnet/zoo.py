@@ -224,8 +224,8 @@ def shipped(name: str) -> Path | None:
 def downloadable(name: str) -> bool:
     """Whether there are weights to download for a network of the zoo; its file is not run.
 
-    Its text is looked at, not its syntax tree: several threads may ask, and CPython 3.11 fails
-    with a SystemError when two of them make trees at the same time.
+    Its text is looked at, once: start pages ask, and a syntax tree of each file takes longer than
+    all the rest of them.
     """
     text = (models_dir() / f"{name}.py").read_text()
     return re.search(r"\btorchvision_spec\(|\bfetch\s*=", text) is not None
