@@ -54,7 +54,7 @@ def command(
     ] = True,
     autocast: Annotated[
         bool,
-        typer.Option("--autocast", help="Scan in bfloat16: faster, values to two or three digits."),
+        typer.Option("--autocast", help="Scan in bfloat16: values keep two to three digits."),
     ] = False,
     weights: Weights = "DEFAULT",
     device: Device = None,
