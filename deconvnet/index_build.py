@@ -35,7 +35,7 @@ from deconvnet.sprites import Artist, tile_size
 from deconvnet.topk import EMPTY, UNGROUPED, TopK
 from deconvnet.unitstats import UNLABELLED, ChannelStats
 
-_BLOCK_BYTES = 32 * 2**20  # of the largest map of a block; more is no faster
+_BLOCK_BYTES = 32 * 2**20  # of the largest map of a block; keeps the whole pass under 200 MB
 _AHEAD_BYTES = 16 * 2**20  # of pixels decoded ahead of the network
 _MOST_IMAGES = 64
 
