@@ -7,7 +7,8 @@ pixels. On a chain of convolutions, ReLUs and max-pools the projection of an act
 is h times the gradient that autograd gives when each ReLU's backward is replaced by ReLU(grad).
 
 Only what the activation can see is computed: at every node a frame of its map (`frames`), many
-activations of one layer at a time, each with its own offset. Where branches meet, what comes down
+activations of one layer at a time, each with its own offset; what no image changes is computed once
+for each unit (`heads`). Where branches meet, what comes down
 adds; beyond the border of a map there is nothing, so what lands there is dropped.
 """
 
@@ -23,6 +24,7 @@ from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, check_input, record
 from deconvnet.frames import Frame, Group, grouped, multiply_adds
 from deconvnet.graph import INPUT
+from deconvnet.heads import descend_head
 from deconvnet.local import record_local
 from deconvnet.network import Network
 from deconvnet.ops.base import Rule, Way
@@ -70,10 +72,13 @@ class _Descent:
         self.values: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def walk(self, place: int, seed: Tensor) -> Tensor:
-        """From a seed [n, c, 1, 1] (or [n, features]) at `place` down to the input's frame."""
-        self._receive(place, seed, self.group.seed)
-        for above in range(place, INPUT, -1):
+    def walk(self, place: int, channels: Tensor, heights: Tensor) -> Tensor:
+        """From seeds of some heights [n] in channels [n] at `place` down to the input's frame."""
+        end, value = descend_head(
+            self.net, self.kept, self.way, place, self.group, channels.tolist(), heights
+        )
+        self.values[end] = value
+        for above in range(end, INPUT, -1):
             if above in self.values:
                 self._descend(above)
         return self.values[INPUT]
@@ -105,13 +110,6 @@ class _Descent:
         self.values[below] = part if held is None else held.add_(part)
 
 
-def _seed(net: Network, place: int, channels: Tensor, values: Tensor) -> Tensor:
-    shape = net.nodes[place].shape
-    seed = values.new_zeros(len(channels), shape[0])
-    seed[torch.arange(len(channels)), channels] = values
-    return seed if len(shape) == 1 else seed[:, :, None, None]
-
-
 def descend_crops(
     net: Network, recorded: Record, layer: str, rows: Tensor, channels: Tensor, ys: Tensor,
     xs: Tensor, values: Tensor | None = None,
@@ -137,7 +135,7 @@ def descend_crops(
     for group in grouped(net, place, ys.tolist(), xs.tolist()):
         which = group.which
         descent = _Descent(net, recorded.kept, recorded.way, group, [own[i] for i in which])
-        yield group, descent.walk(place, _seed(net, place, channels[which], values[which]))
+        yield group, descent.walk(place, channels[which], values[which])
 
 
 def descend(
@@ -313,7 +311,7 @@ def _project_locally(
             _check_finite(layer, heights)
             values[group.which] = heights
             descent = _Descent(net, local.kept, way, group, None)
-            yield group, descent.walk(place, _seed(net, place, mine, heights))
+            yield group, descent.walk(place, mine, heights)
 
     pixels = _canvas(net, len(units), each())
     return _present(net, layer, units, places, values, pixels, way.rule)

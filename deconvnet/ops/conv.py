@@ -68,7 +68,14 @@ class Conv(Op):
         """Down by one matrix product: what each position gives to its window, then the sum."""
         n, _, h, w = g.shape
         places = g.permute(0, 2, 3, 1).reshape(n * h * w, -1)
-        given = places @ self._matrix.of(self.weight)
+        matrix = self._matrix.of(self.weight)
+        if len(places) == 1 and len(only := places[0].nonzero()) == 1:
+            channel = int(only)  # one activation alone: its kernel, no product
+            given = matrix[channel : channel + 1] * places[0, channel]
+            if self.window.dilation == (1, 1):
+                return given.view(1, *self.window.kernel, -1).permute(0, 3, 1, 2)
+        else:
+            given = places @ matrix
         return spread(given.view(n, h, w, -1, self.weight.shape[1]), self.window)
 
     def _as_matrix(self) -> Tensor:
