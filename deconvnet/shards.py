@@ -18,7 +18,7 @@ from deconvnet import index_store as store
 from deconvnet.dataset import Dataset
 from deconvnet.decoding import Decoder
 from deconvnet.errors import IndexError_
-from deconvnet.index_build import Plan, Scan, Scanner, made_on
+from deconvnet.index_scan import Plan, Scan, Scanner, made_on
 from deconvnet.network import Network
 from deconvnet.sources import Skipped
 from deconvnet.topk import EMPTY, UNGROUPED, TopK

@@ -20,7 +20,7 @@ from app.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from deconvnet.index_build import Scanner
+    from deconvnet.index_scan import Scanner
 
 EPILOG = example(
     "deconvnet index zfnet64 photos/ --out indexes/photos -k 9",

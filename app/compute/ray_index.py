@@ -13,7 +13,7 @@ from app.compute.actors import Hired, hire
 from app.compute.cluster import Cluster, check, join
 from app.errors import ClusterError
 from deconvnet.dataset import Dataset
-from deconvnet.index_build import Plan
+from deconvnet.index_scan import Plan
 from deconvnet.shards import Runner, scan_part
 
 _AHEAD = 2  # parts that each actor has

@@ -14,7 +14,7 @@ import deconvnet as dn
 from app.compute.cluster import Cluster
 from app.compute.ray_index import on_cluster
 from deconvnet.dataset import Dataset
-from deconvnet.index_build import Plan
+from deconvnet.index_scan import Plan
 from deconvnet.shards import sharded
 from tests.app.conftest import TINY, png
 from tests.cluster.ray_cluster import RayCluster

@@ -16,7 +16,7 @@ import deconvnet as dn
 from deconvnet import fingerprint, index_store, shards, sprites
 from deconvnet.dataset import open_dataset
 from deconvnet.errors import AddressError, DatasetError, IndexError_, ParameterError
-from deconvnet.index_build import positions
+from deconvnet.index_scan import positions
 
 from .small_index import OPTIONS, SIZE, build, group_of, small_network
 
