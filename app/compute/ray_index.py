@@ -37,6 +37,7 @@ class PartScanner(Hired):
 class _Given:
     part: Dataset
     seat: int
+    actor: Any
     answer: Any
 
 
@@ -63,7 +64,8 @@ def on_cluster(
         given: deque[_Given] = deque()
         for number, part in enumerate(parts):
             seat = number % actors
-            given.append(_Given(part, seat, seats[seat].scan.remote(part, plan)))
+            actor = seats[seat]
+            given.append(_Given(part, seat, actor, actor.scan.remote(part, plan)))
             if len(given) >= _AHEAD * actors:
                 yield taken(given.popleft(), seats, plan)
         while given:
@@ -80,8 +82,11 @@ def on_cluster(
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error
             except ray.exceptions.RayActorError:
-                seats[one.seat] = hire(PartScanner, *arguments, device=device)
-                one.answer = seats[one.seat].scan.remote(one.part, plan)
+                # An actor takes its other parts along: the first of them has it replaced.
+                if seats[one.seat] is one.actor:
+                    seats[one.seat] = hire(PartScanner, *arguments, device=device)
+                one.actor = seats[one.seat]
+                one.answer = one.actor.scan.remote(one.part, plan)
         raise ClusterError(
             f"{_TRIES} actors died of the images from '{one.part.entries[0].path}' to "
             f"'{one.part.entries[-1].path}'. Take out what is wrong with them, and go on."
