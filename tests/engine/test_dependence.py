@@ -20,7 +20,7 @@ from deconvnet.graph import INPUT
 from deconvnet.ops import Op
 from deconvnet.receptive import field, map_size
 from deconvnet.region import Region
-from tests.engine.judging import image, randomise
+from tests.engine.judging import BOUND, image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
 
 CHANNELS = 4
@@ -120,7 +120,8 @@ def dependence(net: dn.Network) -> NDArray[np.bool_]:
     many = x.repeat(height * width, 1, 1, 1)
     for i, (row, column) in enumerate(product(range(height), range(width))):
         many[i, :, row, column] += torch.linspace(2, 4, len(many[i]), dtype=many.dtype)
-    differs = (net.module(many) != net.module(x)).any(1)
+    # Not to the bit: the last one depends on how many images there are.
+    differs = ((net.module(many) - net.module(x)).abs() > BOUND).any(1)
     return differs.view(height, width, *map_size(net.nodes[-1].shape)).numpy()
 
 
@@ -236,10 +237,16 @@ def test_where_branches_part_and_meet_the_hull_is_what_depends_on_what(data: st.
     module = _positive(_Meeting(kernels, skip, joined, data.draw(st.integers(0, 3))), size)
     net = dn.trace(module, (CHANNELS, *size))
     changed = dependence(net)
+    # A high and a wide kernel see a cross; what a stride takes of it may miss all but its box.
+    exact = tuple(map(max, zip(*kernels, strict=True))) in kernels
     for y, x in product(*map(range, changed.shape[2:])):
-        assert _field(net, y, x).clip(*size) == _box(changed[:, :, y, x])
+        seen, truth = _field(net, y, x).clip(*size), _box(changed[:, :, y, x])
+        assert seen == truth if exact else _holds(seen, truth)
     for y, x in product(*map(range, size)):
-        _assert_same(_pushed(net, Region(y, x, y + 1, x + 1)), _box(changed[y, x]))
+        reached, truth = _pushed(net, Region(y, x, y + 1, x + 1)), _box(changed[y, x])
+        assert _holds(reached, truth)
+        if exact:
+            _assert_same(reached, truth)
     _assert_frames_hold(net, changed)
 
 
