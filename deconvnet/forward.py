@@ -33,12 +33,12 @@ def check_input(net: Network, x: Tensor) -> Tensor:
             "net.preprocess(image) gives it."
         )
     x = x.detach().to(net.device, net.dtype)
-    if not _finite(x):
+    if not finite(x):
         raise InputError("The input holds NaN or infinity; preprocess the image again.")
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _finite(x: Tensor) -> bool:
+def finite(x: Tensor) -> bool:
     """Whether there is no NaN or infinity: they survive a sum, which is the cheaper test."""
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 

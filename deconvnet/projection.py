@@ -21,7 +21,7 @@ from torch import Tensor
 from deconvnet.address import Unit
 from deconvnet.crops import cut, images, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
-from deconvnet.forward import Record, check_input, record
+from deconvnet.forward import Record, check_input, finite, record
 from deconvnet.frames import Frame, Group, grouped, multiply_adds
 from deconvnet.graph import INPUT
 from deconvnet.heads import descend_head
@@ -159,7 +159,7 @@ def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Ten
 
 
 def _check_finite(layer: str, values: Tensor) -> None:
-    if not torch.isfinite(values).all():
+    if not finite(values):
         raise ProjectionError(f"Layer '{layer}' has NaN or infinity among the activations.")
 
 
@@ -266,7 +266,7 @@ def _present(
     net: Network, layer: str, units: Sequence[Unit], places: Sequence[tuple[int, int]],
     values: Tensor, pixels: Tensor, rule: str,
 ) -> list[Projection]:  # fmt: skip
-    if not torch.isfinite(pixels).all():
+    if not finite(pixels):
         raise ProjectionError(
             f"Projections from '{layer}' have NaN or infinity: weights of {net.name} on the way "
             "down are no numbers, or too large to compute with."
