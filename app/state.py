@@ -40,3 +40,12 @@ class AppState:
     progress: Progress
     janitor: Janitor
     keys_in_flight: set[str] = field(default_factory=set)
+
+    def troubles(self) -> dict[str, str]:
+        """The threads that should be at work and are not: what ails each."""
+        found = {
+            "coordinator": self.jobs.trouble,
+            "compute": self.compute.trouble,
+            "janitor": self.janitor.trouble,
+        }
+        return {name: trouble for name, trouble in found.items() if trouble is not None}

@@ -8,6 +8,7 @@ from app.api.deps import State
 from app.api.described import content
 from app.api.links import API
 from app.api.models import Root
+from app.errors import Refusal
 from app.metrics import MEDIA_TYPE
 
 health = APIRouter(tags=["health"])
@@ -24,7 +25,10 @@ async def livez() -> dict[str, str]:
 
 @health.get("/readyz")
 def readyz(state: State) -> dict[str, str]:
-    """The database answers too."""
+    """The database answers too, and jobs, computing and tidying up go on."""
+    if found := state.troubles():
+        told = "; ".join(f"{name}: {trouble}" for name, trouble in found.items())
+        raise Refusal(503, "not_ready", f"A part of the server fails: {told}. The log says why.")
     with state.db.read() as session:
         session.execute(text("SELECT 1"))
     return {"status": "ok"}

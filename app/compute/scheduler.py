@@ -152,6 +152,11 @@ class Compute:
         self._thread.join(10)
         self.backend.close()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no unit is given to a worker; None: they are."""
+        return None if self._thread.is_alive() else "it has ended"
+
     def depth(self) -> dict[str, float]:
         """How many units wait for a worker, by priority, and how many run."""
         with self._lock:
@@ -336,11 +341,7 @@ class Compute:
                 self.cache.put(value)
             except (OSError, AppError) as error:
                 log.warning("A result could not be kept in the cache: %s", error)
-            ending: UnitResult | UnitError | WorkerLostError = value
-        elif isinstance(value, Lost):
-            ending = self._lost(task, value)
-        else:
-            ending = value
+        ending = self._lost(task, value) if isinstance(value, Lost) else value
         with self._lock:
             del self._running[task.ticket]
             task.deadline = time.monotonic() + FAILED_S

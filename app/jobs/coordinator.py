@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.artifacts import ArtifactStore, sha256
@@ -23,6 +23,7 @@ from app.datasets import Datasets
 from app.db import jobs as store
 from app.db.engine import Database
 from app.db.models import Job, JsonObject
+from app.db.refusals import never_taken
 from app.errors import Refusal, StorageFullError
 
 log = logging.getLogger(__name__)
@@ -66,14 +67,16 @@ class Coordinator:
         self._datasets = datasets
         self._ahead = ahead
         self._flights: dict[tuple[int, int], _Flight] = {}
-        self._inbox: queue.SimpleQueue[tuple[tuple[int, int], Change] | None] = queue.SimpleQueue()
-        self._changes: list[tuple[tuple[int, int], Change]] = []
+        self._inbox: queue.SimpleQueue[tuple[store.Claim, Change] | None] = queue.SimpleQueue()
+        self._changes: list[tuple[store.Claim, Change]] = []
+        self._untold: set[tuple[int, int, int]] = set()  # claims whose end cannot be stored
         self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._deadlines: dict[tuple[int, float], float] = {}
         self._draining = False
         self._doubt = False  # whether the last commit failed: it may have been made all the same
         self._tenure = 0  # of the database, as of the last look for claims that nobody holds
         self._not_before = 0.0
+        self._trouble: str | None = None
         self._thread = threading.Thread(target=self._loop, name="coordinator", daemon=True)
 
     def start(self) -> None:
@@ -102,22 +105,48 @@ class Coordinator:
         """Wait for the end after `drain`."""
         self._thread.join(timeout_s)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why jobs do not go on though the database would let them; None: they do."""
+        if not self._thread.is_alive():
+            return "it has ended"
+        return self._trouble
+
     def _loop(self) -> None:
         patience = 0.25
-        while True:
-            self._gather()
+        while not (self._draining and not self._flights and not self._changes):
             try:
-                for claim in self._transact():
-                    self._launch(claim)
-                self._enforce()
-                patience = 0.25
-            except Exception as error:
-                known = isinstance(error, SQLAlchemyError | OSError | StorageFullError)
-                log.warning("Jobs do not go on: %s; trying again", error, exc_info=not known)
+                self._step()
+                patience, self._trouble = 0.25, None
+            except (SQLAlchemyError, OSError, StorageFullError) as error:
+                log.warning("Jobs do not go on: %s; trying again", error)
                 time.sleep(patience)
                 patience = min(2 * patience, MOST_PATIENCE_S)
-            if self._draining and not self._flights and not self._changes:
-                return
+            except BaseException as error:
+                self._trouble = f"it crashes ({type(error).__name__})"
+                log.critical("The coordinator crashed and begins anew", exc_info=True)
+                self._begin_anew()
+                time.sleep(patience)
+                patience = min(2 * patience, MOST_PATIENCE_S)
+
+    def _step(self) -> None:
+        self._gather()
+        for claim in self._transact():
+            self._launch(claim)
+        self._enforce()
+
+    def _begin_anew(self) -> None:
+        """Forget what was under way, as after a start: what memory holds may be why it crashed.
+
+        The next transaction gives those items back; what their workers still say is void.
+        """
+        for flight in self._flights.values():
+            if flight.task is not None:
+                self._compute.end(flight.task.ticket)
+        self._flights.clear()
+        self._changes.clear()
+        self._deadlines.clear()
+        self._doubt = True
 
     def _gather(self) -> None:
         """Wait for news, then take all there is."""
@@ -146,23 +175,62 @@ class Coordinator:
             return []
         now = time.time()
         doubt, self._doubt, tenure = self._doubt, True, self._db.tenures
-        with self._db.write() as session:
-            for _, change in self._changes:
-                change(session, now)
-            if doubt:
-                store.adopt(session, self._held(), now)
-            claims = store.claim(session, self.owner, room, now) if room > 0 else []
+        try:
+            with self._db.write() as session:
+                for _, change in self._changes:
+                    change(session, now)
+                if doubt:
+                    store.adopt(session, self._held(), now)
+                claims = store.claim(session, self.owner, room, now) if room > 0 else []
+        except Exception as error:
+            if not (self._changes and never_taken(error)):
+                raise
+            self._commit_each()
+            return []
         self._doubt, self._tenure = False, tenure
-        for place, _ in self._changes:
-            self._flights.pop(place, None)
+        for claim, _ in self._changes:
+            self._land(claim)
         self._changes.clear()
         for claim in claims:
-            self._flights[claim.job, claim.n] = _Flight(claim)
+            self._flights[_place(claim)] = _Flight(claim)
         return claims
+
+    def _commit_each(self) -> None:
+        """Commit the changes one by one, as the database refused one of them for good.
+
+        That one's item fails. If the database does not take that either, its claim stands until
+        the next start, and is in nobody's way.
+        """
+        while self._changes:
+            claim, change = self._changes[0]
+            if (refused := self._refused(change)) is not None:
+                error = _unstorable(refused)
+                log.error("Item %d of job %d: %s", claim.n, claim.job, error)
+                if self._refused(_failure(claim, error)) is not None:
+                    self._untold.add((claim.job, claim.n, claim.attempt))
+            self._changes.pop(0)
+            self._land(claim)
+
+    def _refused(self, change: Change) -> Exception | None:
+        """Commit a change; why the database will never take it, if so."""
+        try:
+            with self._db.write() as session:
+                change(session, time.time())
+        except Exception as error:
+            if never_taken(error):
+                return error
+            raise
+        return None
+
+    def _land(self, claim: store.Claim) -> None:
+        """The claim is at its end."""
+        flight = self._flights.get(_place(claim))
+        if flight is not None and flight.claim is claim:
+            del self._flights[_place(claim)]
 
     def _held(self) -> set[tuple[int, int, int]]:
         claims = (flight.claim for flight in self._flights.values())
-        return {(claim.job, claim.n, claim.attempt) for claim in claims}
+        return self._untold | {(claim.job, claim.n, claim.attempt) for claim in claims}
 
     def _pending(self) -> bool:
         with self._db.read() as session:
@@ -176,22 +244,21 @@ class Coordinator:
         return True
 
     def _launch(self, claim: store.Claim) -> None:
-        place = (claim.job, claim.n)
         self._note_deadline(claim)
         try:
             spec = self._spec(claim)
             found = self._compute.cached(spec)
             if found is not None:
-                self._inbox.put((place, _success(claim, found)))
+                self._inbox.put((claim, _success(claim, found)))
                 return
             task = self._compute.submit(spec, Priority.JOB)
         except Exception as error:
             if not isinstance(error, UnitError | Refusal | WorkerLostError):
                 log.exception("Item %d of job %d cannot be started", claim.n, claim.job)
-            self._inbox.put((place, _failure(claim, error)))
+            self._inbox.put((claim, _failure(claim, error)))
             return
-        self._flights[place].task = task
-        task.future.add_done_callback(lambda _: self._inbox.put((place, self._ending(claim, task))))
+        self._flights[_place(claim)].task = task
+        task.future.add_done_callback(lambda _: self._inbox.put((claim, self._ending(claim, task))))
 
     def _ending(self, claim: store.Claim, task: Task) -> Change:
         error = task.future.exception()
@@ -254,6 +321,18 @@ class Coordinator:
                 return False
             store.stop(session, found, time.time(), error, "cancelling")
             return True
+
+
+def _place(claim: store.Claim) -> tuple[int, int]:
+    return claim.job, claim.n
+
+
+def _unstorable(error: Exception) -> UnitError:
+    """A refusal of the database's as an item's error."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    said = str(cause).strip().partition("\n")[0].rstrip(".")
+    detail = f"What came of this item cannot be stored: {type(cause).__name__}: {said}."
+    return UnitError("unstorable", detail)
 
 
 def _success(claim: store.Claim, result: UnitResult) -> Change:

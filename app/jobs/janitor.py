@@ -55,12 +55,19 @@ class Janitor:
         if self._thread.is_alive():
             self._thread.join(10)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is tidied up; None: it is."""
+        return None if self._thread.is_alive() else "it has ended"
+
     def _loop(self) -> None:
         while not self._stopping.wait(ROUND_S):
             try:
                 self.tidy(self.now(), old_files=time.monotonic() >= self._old_files_at)
             except (SQLAlchemyError, OSError, StorageFullError) as error:
                 log.warning("Nothing could be tidied up: %s; trying again", error)
+            except Exception:
+                log.exception("Tidying up crashed; trying again")
 
     def now(self) -> float:
         """The time, but never later than as many seconds after the start as have passed since.

@@ -1,0 +1,163 @@
+"""What the database will never take fails one item and holds up nobody; a crash is gone on from."""
+
+import ctypes
+import errno
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.db import postgres, sqlite
+from app.db.engine import Database
+from app.db.models import Event, Job
+from app.db.refusals import never_taken
+from app.errors import StorageFullError
+from app.main import create_app
+from app.settings import Settings
+from tests.app.test_job_lifecycle import run
+
+# Rules that no result of item 1 (or nothing at all about it) can be stored by.
+REFUSING = {
+    "results": "NEW.n = 1 AND NEW.state = 'succeeded'",
+    "ends": "NEW.n = 1 AND NEW.state IN ('succeeded', 'failed')",
+}
+
+
+@pytest.fixture
+def app(tiny_settings: Callable[..., Settings]) -> FastAPI:
+    return create_app(tiny_settings())
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def refuse(app: FastAPI, rule: str) -> None:
+    """Have the database refuse every row of an item by a rule of its own."""
+    settings = app.state.deconv.settings
+    if settings.database is None:
+        statement = (
+            f"CREATE TRIGGER refusing BEFORE UPDATE ON items WHEN {rule} "
+            "BEGIN SELECT RAISE(ABORT, 'not in here'); END"
+        )
+        url = f"sqlite:///{settings.database_place}"
+    else:
+        kept = rule.replace("NEW.", "")
+        statement = f"ALTER TABLE items ADD CONSTRAINT refusing CHECK (NOT ({kept}))"
+        url = settings.database_place
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.mark.databases
+def test_an_item_whose_result_the_database_refuses_fails_and_the_others_go_on(
+    app: FastAPI, client: TestClient
+) -> None:
+    refuse(app, REFUSING["results"])
+    job = run(client, limit=6)
+    assert job["counts"] == {"total": 6, "succeeded": 5, "failed": 1, "skipped": 0}
+    error = client.get(f"/api/v1/jobs/{job['id']}/items/1").json()["error"]
+    assert error["code"] == "unstorable"
+    assert "refusing" in error["detail"] or "not in here" in error["detail"]
+
+
+@pytest.mark.databases
+def test_an_item_of_which_nothing_can_be_stored_is_in_nobodys_way(
+    app: FastAPI, client: TestClient
+) -> None:
+    refuse(app, REFUSING["ends"])
+    body = {
+        "model": "tiny",
+        "method": "deconv",
+        "target": {"unit": "conv2:1"},
+        "inputs": {"dataset": "pictures", "limit": 3},
+    }
+    stuck = client.post("/api/v1/jobs", json=body).json()["id"]
+    assert run(client, limit=1)["state"] == "succeeded"
+    found = client.get(f"/api/v1/jobs/{stuck}").json()
+    assert found["state"] == "running"
+    assert found["counts"] == {"total": 3, "succeeded": 2, "failed": 0, "skipped": 0}
+    attempts = [client.get(f"/api/v1/jobs/{stuck}/items/1").json()["attempt"] for _ in range(2)]
+    assert attempts == [1, 1]
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.databases
+def test_what_may_pass_is_told_from_what_never_will(
+    tiny_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sqlite, postgres):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.1)
+    place = tiny_settings().database_place
+    db = Database(place)
+    db.migrate()
+    bound = text("UPDATE jobs SET total = :total WHERE total = :total")
+    never = [
+        lambda session: session.execute(text("INSERT INTO jobs (seq, id) VALUES (1, 'a')")),
+        lambda session: session.execute(bound, {"total": 1 << 70}),
+        lambda session: session.execute(bound, {"total": object()}),
+        lambda session: session.get_one(Job, 99),
+        lambda session: session.add(Event(job=1, version=1, kind="a", data={"a": object()})),
+    ]
+    passing = [lambda session: session.execute(text("UPDATE nowhere SET a = 1"))]
+    found = [outcome(db, change) for change in never + passing]
+    other = sqlalchemy.create_engine(place if isinstance(place, str) else f"sqlite:///{place}")
+    with other.connect() as connection:
+        lock = "LOCK TABLE jobs" if isinstance(place, str) else "BEGIN EXCLUSIVE"
+        connection.exec_driver_sql(lock)
+        found.append(outcome(db, lambda session: session.execute(bound, {"total": 1})))
+    other.dispose()
+    db.close()
+    assert [never_taken(one) for one in found] == [True] * len(never) + [False] * 2, found
+    assert not never_taken(StorageFullError("full"))
+    assert not never_taken(OSError(errno.EIO, "broken"))
+
+
+def outcome(db: Database, change: Callable[[Session], object]) -> Exception:
+    with pytest.raises(Exception) as found, db.write() as session:
+        change(session)
+    return found.value
+
+
+def crash(app: FastAPI, name: str) -> None:
+    """Raise SystemExit in that thread of the server, between two of its steps."""
+    (ident,) = (one.ident for one in threading.enumerate() if one.name == name)
+    sent = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(ident or 0), ctypes.py_object(SystemExit)
+    )
+    assert sent == 1
+
+
+def test_a_coordinator_that_crashes_begins_anew_and_jobs_go_on(
+    app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    crash(app, "coordinator")
+    assert run(client, limit=2)["state"] == "succeeded"
+    assert "crashed and begins anew" in caplog.text
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("part", ["coordinator", "janitor"])
+def test_a_part_that_has_ended_is_told_by_readyz(
+    app: FastAPI, client: TestClient, part: str
+) -> None:
+    state = app.state.deconv
+    if part == "coordinator":
+        state.jobs.drain()
+        state.jobs.join(10)
+    else:
+        state.janitor.stop()
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert f"{part}: it has ended" in answer.json()["detail"]
+    assert client.get("/livez").status_code == 200
