@@ -55,6 +55,14 @@ class Access:
             )
         return token
 
+    def remove_unfinished(self) -> int:
+        """Remove what starts that were killed left of their tokens; how many files."""
+        orphans = list(self.file.parent.glob(f".{self.file.name}-*"))
+        for path in orphans:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return len(orphans)
+
     def _sign(self, purpose: str, text: str) -> str:
         key = self.token.encode()
         return hmac.new(key, f"{purpose}:{text}".encode(), hashlib.sha256).hexdigest()
@@ -115,7 +123,9 @@ def _write_once(path: Path, text: str) -> None:
             file.write(text.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(
+            FileExistsError, FileNotFoundError
+        ):  # or tidied away: there is one
             path.hardlink_to(partial)
     finally:
-        partial.unlink()
+        partial.unlink(missing_ok=True)

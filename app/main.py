@@ -138,7 +138,8 @@ def _start(state: AppState) -> None:
     if state.settings.auth:
         state.access.token  # noqa: B018 - one that cannot be used is said now
     state.db.migrate()
-    if orphans := sum(map(remove_unfinished, (state.artifacts.root, state.compute.cache.root))):
+    orphans = sum(map(remove_unfinished, (state.artifacts.root, state.compute.cache.root)))
+    if orphans := orphans + state.access.remove_unfinished():
         log.info("%d unfinished files of an earlier run removed", orphans)
     state.compute.start()
     state.decoder.start()

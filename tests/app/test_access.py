@@ -44,6 +44,17 @@ def test_the_token_is_made_once_and_for_its_owner_alone(access: Access) -> None:
     assert [path.name for path in access.file.parent.iterdir()] == ["token"]
 
 
+def test_what_killed_starts_left_of_their_tokens_is_removed_and_the_token_stays(
+    settings: Settings, access: Access
+) -> None:
+    access.file.parent.mkdir()
+    (access.file.parent / ".token-123-89abcdef").write_text("half")
+    with TestClient(create_app(settings)):
+        pass
+    assert [path.name for path in access.file.parent.glob("*token*")] == ["token"]
+    assert len(access.token) >= 43
+
+
 def test_a_token_that_others_may_read_is_refused(access: Access) -> None:
     access.file.parent.mkdir()
     access.file.write_text("x" * 43)
