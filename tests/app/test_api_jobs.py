@@ -241,18 +241,6 @@ def test_an_unchanged_job_answers_304(client: TestClient, make_png: Callable[...
 
 
 @pytest.mark.databases
-def test_cancelling_a_job_at_its_end_changes_nothing(
-    client: TestClient, make_png: Callable[..., bytes]
-) -> None:
-    inputs = {"inputs": {"images": [{"id": upload(client, make_png())}]}}
-    job = finish(client, submit(client, OCCLUSION | inputs)["id"])
-    answer = client.post(f"/api/v1/jobs/{job['id']}/cancel")
-    assert answer.status_code == 200
-    assert answer.json()["state"] == "succeeded"
-    assert client.post("/api/v1/jobs/job_nope/cancel").status_code == 404
-
-
-@pytest.mark.databases
 def test_too_many_unfinished_jobs_are_refused_for_a_while(
     tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes]
 ) -> None:
