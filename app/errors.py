@@ -11,11 +11,14 @@ AppError
 └── DataDirBusyError      another server has this data directory
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+
+_FOLDERS = re.compile(r"(?<![^\s'\"(=:])/(?:[^/\s'\"]+/)+")
 
 
 class AppError(Exception):
@@ -84,6 +87,11 @@ class ClusterError(AppError):
 
 class DataDirBusyError(AppError):
     """Another server has this data directory."""
+
+
+def without_folders(text: str) -> str:
+    """What the engine says, for whoever asks over the network: no folder of this machine in it."""
+    return _FOLDERS.sub("", text)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> Refusal:

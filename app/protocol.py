@@ -7,11 +7,18 @@ the application waits for has its deadline there (`middleware.Guard`), where it 
 """
 
 import asyncio
-import json
+import logging
+import uuid
 from typing import Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from app.api.errors import MEDIA_TYPE, problem
+from app.api.middleware import HEADERS
+from app.errors import Refusal
+
+log = logging.getLogger("app.access")
 
 
 class PunctualProtocol(H11Protocol):
@@ -62,8 +69,11 @@ class PunctualProtocol(H11Protocol):
             self._unread = None
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
-        self._refuse(400, "Bad Request", "bad_request", msg)
+        """Refuse what is not HTTP, if nothing has been answered yet."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._refuse(Refusal(400, "bad_request", msg))
+        else:
+            self.transport.close()
 
     @property
     def _serving(self) -> bool:
@@ -86,23 +96,27 @@ class PunctualProtocol(H11Protocol):
             return
         if self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
             detail = f"The request's head was not complete within {self.receive_s:g} s."
-            self._refuse(408, "Request Timeout", "too_slow", detail)
+            self._refuse(Refusal(408, "too_slow", detail))
         else:
             self.transport.close()
 
-    def _refuse(self, status: int, title: str, code: str, detail: str) -> None:
-        told = {
-            "type": f"urn:deconvnet:problem:{code}",
-            "title": title,
-            "status": status,
-            "detail": detail,
-            "errors": [],
-        }
-        headers = [("Content-Type", "application/problem+json"), ("Connection", "close")]
-        answer = h11.Response(status_code=status, headers=headers, reason=title.encode())
-        for event in (answer, h11.Data(data=json.dumps(told).encode()), h11.EndOfMessage()):
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what no application has seen, with all that its answers have."""
+        request_id = uuid.uuid4().hex
+        told = problem(refusal, self.scope["path"] if self._serving else "", request_id)
+        headers = [
+            ("Content-Type", MEDIA_TYPE),
+            ("Connection", "close"),
+            ("X-Request-Id", request_id),
+            *HEADERS.items(),
+        ]
+        answer = h11.Response(status_code=told.status, headers=headers, reason=told.title.encode())
+        body = h11.Data(data=told.model_dump_json().encode())
+        for event in (answer, body, h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+        said = {"request_id": request_id, "status": told.status, "detail": told.detail}
+        log.info("request", extra=said)
 
 
 def punctual(receive_s: float, most: int) -> type[PunctualProtocol]:

@@ -15,7 +15,13 @@ from starlette.routing import Match
 from app.api.models import Problem, ProblemFault
 from app.compute.scheduler import WorkerLostError
 from app.compute.units import UnitError
-from app.errors import ArtifactMissingError, Refusal, StorageFullError, invalid_body
+from app.errors import (
+    ArtifactMissingError,
+    Refusal,
+    StorageFullError,
+    invalid_body,
+    without_folders,
+)
 from deconvnet.errors import DeconvnetError
 
 log = logging.getLogger(__name__)
@@ -114,7 +120,7 @@ _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
     database.DataError: lambda _: Refusal(
         422, "invalid", "A text holds what cannot be stored, such as NUL."
     ),
-    DeconvnetError: lambda error: Refusal(422, "invalid", str(error)),
+    DeconvnetError: lambda error: Refusal(422, "invalid", without_folders(str(error))),
 }
 
 
@@ -134,8 +140,8 @@ def answerer(page: Page | None) -> Answer:
         told = problem(refusal, request.scope["path"], request_id)
         response = _present(request, told, page)
         response.headers.update(getattr(error, "headers", None) or {})
-        if refusal.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = ", ".join(_allowed(request))
+        if refusal.status == HTTPStatus.METHOD_NOT_ALLOWED and (taken := _allowed(request)):
+            response.headers["Allow"] = ", ".join(taken)
         if refusal.retry_after is not None:
             response.headers["Retry-After"] = str(refusal.retry_after)
         return response

@@ -1,6 +1,7 @@
 """Stored files as answers: for ever the same, so with a strong ETag, whole or in parts."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,9 @@ IfNoneMatch = Annotated[
 IMMUTABLE = "private, max-age=31536000, immutable"
 MOST_RANGES = 16
 
-_RANGES = re.compile(r"bytes=\s*((?:\d+-\d*|-\d+)(?:\s*,\s*(?:\d+-\d*|-\d+))*)\s*", re.IGNORECASE)
+_NUMBER = "[0-9]{1,18}"
+_RANGE = rf"(?:{_NUMBER}-(?:{_NUMBER})?|-{_NUMBER})"
+_RANGES = re.compile(rf"bytes=\s*({_RANGE}(?:\s*,\s*{_RANGE})*)\s*", re.IGNORECASE)
 
 
 def matches(if_none_match: str | None, etag: str) -> bool:
@@ -63,7 +66,7 @@ def picture(path: Path, sha256: str, asked: Wanted, media_type: str = "image/png
     ranges = []
     if asked.range is not None and asked.if_range in (None, headers["ETag"]):
         ranges = _ranges(asked.range, there.st_size)
-    return _StoredFile(
+    return StoredFile(
         path, headers=headers, media_type=media_type, stat_result=there, ranges=ranges
     )
 
@@ -76,22 +79,28 @@ class _UnsatisfiableError(Refusal):
         self.headers = {"Content-Range": f"bytes */{size}"}
 
 
-class _StoredFile(FileResponse):
+class StoredFile(FileResponse):
     """A file whose parts were looked at before: what Starlette refuses itself is no problem+json.
 
     Args:
         ranges: the parts to send, all there; none: the whole.
     """
 
-    def __init__(self, *args: Any, ranges: list[str], **given: Any) -> None:
+    def __init__(self, *args: Any, ranges: Sequence[str] = (), **given: Any) -> None:
         super().__init__(*args, **given)
         self.ranges = ranges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [one for one in scope["headers"] if one[0] not in (b"range", b"if-range")]
+        asked = without_ranges(scope)
         if self.ranges:
-            headers.append((b"range", f"bytes={','.join(self.ranges)}".encode()))
-        await super().__call__({**scope, "headers": headers}, receive, send)
+            asked["headers"].append((b"range", f"bytes={','.join(self.ranges)}".encode()))
+        await super().__call__(asked, receive, send)
+
+
+def without_ranges(scope: Scope) -> dict[str, Any]:
+    """The request as if it asked for the whole."""
+    headers = [one for one in scope["headers"] if one[0] not in (b"range", b"if-range")]
+    return {**scope, "headers": headers}
 
 
 def _ranges(wanted: str, size: int) -> list[str]:

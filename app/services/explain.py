@@ -13,6 +13,7 @@ from PIL import Image
 from app.artifacts import sha256
 from app.compute.units import Rule, UnitResult, UnitSpec
 from app.errors import Refusal
+from app.numbers import whole_number
 from app.services import uploads
 from app.services.index import Opened
 from app.state import AppState
@@ -61,12 +62,12 @@ def find_image(state: AppState, address: str) -> Chosen:
             found.sha256, address, found.name, found.width, found.height, found.notes
         )  # fmt: skip
     opened = state.indexes.get(index_id)
-    if not number.isdigit():
+    if (rank := whole_number(number)) is None:
         raise Refusal(404, "not_found", f"'{address[:80]}' is no image; expected INDEX/NUMBER.")
-    data = _indexed_bytes(opened, int(number))
+    data = _indexed_bytes(opened, rank)
     with Image.open(io.BytesIO(data)) as picture:
         width, height = picture.size
-    return Chosen(state.artifacts.put(data), address, f"image {number}", width, height)
+    return Chosen(state.artifacts.put(data), address, f"image {rank}", width, height)
 
 
 def _indexed_bytes(opened: Opened, image_id: int) -> bytes:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Refusal
+from app.errors import Refusal, without_folders
+from app.numbers import whole_number
 from deconvnet.address import Unit
 from deconvnet.errors import IndexError_, nearest
 from deconvnet.index import ActivationIndex, LayerStats, open_index
@@ -89,7 +90,8 @@ class IndexCatalog:
             except (IndexError_, OSError) as error:
                 self._open.pop(index_id, None)
                 log.warning("Index '%s' cannot be served: %s", index_id, error)
-                raise Refusal(503, "index_error", str(error)) from error
+                detail = without_folders(str(error))
+                raise Refusal(503, "index_error", detail, retry_after=60) from error
 
     def _opened(self, index_id: str, index: ActivationIndex, built: float) -> Opened:
         name = self._names.get(index.model["name"], index.model["name"])
@@ -173,8 +175,8 @@ def select(
     if label:
         keep &= np.array([best == label for best in stats.best_class])
     words = search.strip().casefold()
-    if words.isdigit():
-        keep &= np.arange(len(keep)) == int(words)
+    if (number := whole_number(words)) is not None:
+        keep &= np.arange(len(keep)) == number
     elif words:
         keep &= np.array([words in (best or "").casefold() for best in stats.best_class])
     order = np.lexsort((np.arange(len(keep)), _SORTS[sort](stats)))

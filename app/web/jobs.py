@@ -12,6 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.contexts import JobPage, JobsPage
 from app.errors import Refusal, invalid
+from app.numbers import BEYOND, whole_number
 from app.parts import Fact, JobItem, Link, Option, Picture
 from app.services import catalog, jobs, uploads
 from app.services.index import spatial_layers
@@ -60,7 +61,8 @@ def _body(
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"model": model, "method": method, "params": dict(params)}
     if target:
-        body["target"] = {"class": int(target)} if target.isdecimal() else {"unit": target}
+        number = whole_number(target)
+        body["target"] = {"unit": target} if number is None else {"class": number}
     return {**body, "inputs": dict(inputs)}
 
 
@@ -143,7 +145,9 @@ def _page(
 
 @add_page(router, Urls.JOBS, "jobs.html")
 def listing(
-    request: Request, method: str | None = None, before: Annotated[int | None, Query(ge=0)] = None
+    request: Request,
+    method: str | None = None,
+    before: Annotated[int | None, Query(ge=0, lt=BEYOND)] = None,
 ) -> JobsPage:
     """Every job, newest first, and the form."""
     return _page(request, method or methods.names()[0], before, {}, "")
@@ -157,11 +161,10 @@ def _request(given: Mapping[str, str], images: list[dict[str, str]]) -> JobReque
     )
     inputs: dict[str, Any] = {"images": images}
     if not images:
-        limit = given.get("limit", "")
         inputs = {
             "dataset": given.get("dataset", ""),
             "glob": given.get("glob") or "**",
-            "limit": int(limit) if limit.isdecimal() else None,
+            "limit": given.get("limit", "").strip() or None,
         }
         if not inputs["dataset"]:
             raise Refusal(422, "no_images", "No images: choose a dataset or upload some pictures.")
@@ -234,7 +237,7 @@ def _item(job: str, one: ItemView) -> JobItem:
 
 
 @add_page(router, Urls.JOB, "job.html")
-def job(request: Request, job: str, after: Annotated[int, Query(ge=-1)] = -1) -> JobPage:
+def job(request: Request, job: str, after: Annotated[int, Query(ge=-1, lt=BEYOND)] = -1) -> JobPage:
     """One job: its progress, its items, its results."""
     state = state_of(request)
     found = jobs.get(state, job)

@@ -4,9 +4,10 @@ import asyncio
 from pathlib import Path
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
-from app.errors import ArtifactMissingError, Refusal
+from app.api.files import StoredFile
+from app.errors import ArtifactMissingError, Refusal, without_folders
 from app.urls import Urls
 from app.web.render import state_of
 from deconvnet.errors import AddressError, IndexError_
@@ -14,6 +15,7 @@ from deconvnet.errors import AddressError, IndexError_
 router = APIRouter(include_in_schema=False)
 
 _KINDS = {"png": "image/png", "npy": "application/octet-stream"}
+_WHOLE = {"Accept-Ranges": "none"}  # pictures of pages are small
 _IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -23,7 +25,7 @@ async def _send(request: Request, path: Path, version: str) -> Response:
     headers = {"Cache-Control": _IMMUTABLE if current else "no-cache"}
     if not await asyncio.to_thread(path.is_file):
         raise Refusal(404, "not_found", "This picture is gone. Build the index again.")
-    return FileResponse(path, headers=headers, media_type=_KINDS["png"])
+    return StoredFile(path, headers=headers | _WHOLE, media_type=_KINDS["png"])
 
 
 @router.get(Urls.SPRITE)
@@ -33,7 +35,7 @@ async def sprite(request: Request, index: str, layer: str, channel: int) -> Resp
     try:
         path = opened.index.sprite(layer, channel)
     except (AddressError, IndexError_) as error:
-        raise Refusal(404, "not_found", str(error)) from error
+        raise Refusal(404, "not_found", without_folders(str(error))) from error
     return await _send(request, path, opened.index.id)
 
 
@@ -44,7 +46,7 @@ async def image(request: Request, index: str, image: int) -> Response:
     try:
         path = opened.index.image(image)
     except IndexError_ as error:
-        raise Refusal(404, "not_found", str(error)) from error
+        raise Refusal(404, "not_found", without_folders(str(error))) from error
     return await _send(request, path, opened.index.id)
 
 
@@ -61,4 +63,4 @@ async def artifact(request: Request, key: str) -> Response:
     headers = {"ETag": f'"{name}"', "Cache-Control": _IMMUTABLE}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, headers=headers, media_type=_KINDS[kind])
+    return StoredFile(path, headers=headers | _WHOLE, media_type=_KINDS[kind])

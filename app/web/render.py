@@ -11,9 +11,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
+from app.api.files import without_ranges
 from app.contexts import Page
 from app.settings import share_dir
 from app.state import AppState
@@ -102,9 +104,16 @@ class Assets(StaticFiles):
     def __init__(self) -> None:
         super().__init__(directory=share_dir("static"))
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whole files: a part that is not there would be refused in plain text."""
+        await super().__call__(without_ranges(scope), receive, send)
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file, with its caching rule."""
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
         response = await super().get_response(path, scope)
         stamped = b"v=" in scope.get("query_string", b"")
+        response.headers["Accept-Ranges"] = "none"
         response.headers["Cache-Control"] = _YEAR if stamped else "no-cache"
         return response

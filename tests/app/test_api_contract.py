@@ -61,7 +61,16 @@ def test_a_part_that_is_not_there_is_a_problem(
 
 @pytest.mark.parametrize(
     "asked",
-    ["pages=1-2", "bytes", "bytes=x-y", "bytes=7-3", "bytes=", "bytes=" + "0-1," * 20 + "0-1"],
+    [
+        "pages=1-2",
+        "bytes",
+        "bytes=x-y",
+        "bytes=7-3",
+        "bytes=",
+        "bytes=" + "0-1," * 20 + "0-1",
+        "bytes=-" + "9" * 5000,
+        "bytes=" + "9" * 5000 + "-",
+    ],
 )
 def test_a_range_that_cannot_be_read_is_left_aside(
     client: TestClient, stored: tuple[str, bytes], asked: str
@@ -104,6 +113,7 @@ def test_an_etag_is_compared_whole_and_weakly(sent: str | None, same: bool) -> N
         ("OPTIONS", "/api/v1/jobs/job_0", "GET, DELETE, HEAD"),
         ("GET", "/api/v1/images", "POST"),
         ("DELETE", "/api/v1", "GET, HEAD"),
+        ("PUT", "/static/css/tokens.css", "GET, HEAD"),
     ],
 )
 def test_a_method_that_an_address_does_not_take_is_a_problem_that_tells_which_it_takes(
@@ -213,3 +223,23 @@ def test_every_error_is_a_problem_whatever_the_client_would_rather_have(
             assert answer.status_code == status, (method, url, answer.text)
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
+        ({"Origin": "http://testserver.evil.example"}, 403),
+        ({"Origin": "HTTP://TestServer"}, 422),  # its own page's; the body is what is wrong
+        ({"Content-Length": "2", "Transfer-Encoding": "chunked"}, 400),
+        ({f"X-{n}": "a" * 1000 for n in range(70)}, 431),
+    ],
+)
+def test_a_head_that_cannot_be_trusted_is_refused(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    answer = client.post("/api/v1/jobs", content=b"{}", headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (answer.headers.get("Connection") == "close") == (status == 400)

@@ -1,14 +1,20 @@
 """Clients that keep the server waiting are cut off; those that are merely large are not."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import json
+import socket
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
+from app.api.models import Problem
 from app.main import create_app
+from app.protocol import punctual
 from app.settings import Settings
 
 
@@ -58,3 +64,59 @@ def test_a_form_out_of_all_measure_is_refused(client: TestClient, parts: bytes) 
     for url in ("/api/v1/images", "/jobs", "/occlusion"):
         answer = client.post(url, content=parts, headers=headers)
         assert 400 <= answer.status_code < 500, url
+
+
+async def _never_ending(scope: Any, receive: Any, send: Any) -> None:
+    del scope
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@contextlib.contextmanager
+def _served(receive_s: float) -> Iterator[int]:
+    """A server of that application, by our protocol; its port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        _never_ending, http=punctual(receive_s, 10), lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment] # of the main thread
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(asyncio.run, server.serve([listening]))
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            running.result(10)
+
+
+def _answer(port: int, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_what_is_no_http_and_who_is_late_get_a_whole_problem_or_none() -> None:
+    with _served(receive_s=0.3) as port:
+        for request, status in {
+            b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": 400,
+            b"\x16\x03\x01\x02\x00\r\n\r\n": 400,
+            b"GET /x HTTP/1.1\r\nHost:": 408,
+        }.items():
+            head, _, body = _answer(port, request).partition(b"\r\n\r\n")
+            told = json.loads(body)
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"application/problem+json" in head
+            assert b"Content-Security-Policy" in head
+            assert set(told) == set(Problem.model_fields)
+            assert told["request_id"].encode() in head
+        # What has been answered in part cannot be refused any more: it ends.
+        broken = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(broken)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(b"no chunk\r\n")
+            rest = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert b"HTTP/1.1" not in rest

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -203,3 +204,39 @@ def test_the_twin_of_a_model_lists_landmarks_in_order(pages: TestClient) -> None
     assert [stage["name"] for stage in told["stages"]] == ["conv1", "conv2"]
     assert [stage["shape"] for stage in told["stages"]] == ["4 × 16 × 16", "6 × 8 × 8"]
     assert json.dumps(told)
+
+
+def test_a_number_that_is_none_is_nobodys_fault_but_the_askers(pages: TestClient) -> None:
+    body = {"model": "tiny", "method": "occlusion", "inputs": {"dataset": "pictures", "limit": 1}}
+    job = pages.post("/api/v1/jobs", json=body).json()["id"]
+    form = {"model": "tiny", "method": "occlusion", "dataset": "pictures", "limit": "1"}
+    for number in ("²", "9" * 30, "9" * 5000, "1e9"):
+        answers = [
+            pages.get(Urls.layer("tiny", "conv1", q=number)),
+            pages.get(Urls.jobs(before=number)),
+            pages.get(Urls.job(job, after=number)),
+            pages.get(Urls.occlusion(model="tiny", image=f"pictures/{number}")),
+            pages.post(Urls.JOBS, data=form | {"target": number}),
+        ]
+        assert {answer.status_code for answer in answers[1:]} <= {404, 422}, number
+        assert answers[0].status_code < 500
+    for limit in ("²", "1e9", "9" * 5000):  # not a job over the whole dataset
+        assert pages.post(Urls.JOBS, data=form | {"limit": limit}).status_code == 422
+
+
+def test_what_an_index_lacks_is_told_without_its_folder(
+    pages: TestClient, image_folder: Path
+) -> None:
+    answer = pages.get("/media/indexes/pictures/images/99999.png")
+    assert answer.status_code == 404
+    assert "keeps no picture of image 99999" in answer.text
+    assert str(image_folder.parent) not in answer.text
+    assert "/tmp" not in answer.text
+
+
+def test_a_part_of_a_pages_file_is_the_whole(pages: TestClient) -> None:
+    for address in ("/static/css/tokens.css", Urls.sprite("pictures", "conv1", 0, "")):
+        whole = pages.get(address)
+        for part in ("bytes=5-2", "bytes=99999999-", "bytes=0-1"):
+            answer = pages.get(address, headers={"Range": part})
+            assert (answer.status_code, answer.content) == (200, whole.content)
