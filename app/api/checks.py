@@ -2,17 +2,14 @@
 
 import math
 import re
-import time
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar
 
 from fastapi import Request
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from app.access import Access
 from app.api.links import API
+from app.api.rates import MovingWindow
 from app.errors import Refusal
 from app.settings import Settings
 from app.urls import Urls
@@ -131,24 +128,23 @@ def signed_in(access: Access) -> Check:
 
 def within_rates(submissions: int, uploads: int) -> Check:
     """No more of them than that in any minute."""
-    limiter = MovingWindowRateLimiter(MemoryStorage())
+    posting, uploading = MovingWindow(submissions), MovingWindow(uploads)
     rates = {
-        ("POST", API.collection("jobs")): (RateLimitItemPerMinute(submissions), "submissions"),
-        ("POST", Urls.JOBS): (RateLimitItemPerMinute(submissions), "submissions"),
-        ("POST", API.collection("images")): (RateLimitItemPerMinute(uploads), "uploads"),
-        ("POST", Urls.OCCLUSION): (RateLimitItemPerMinute(uploads), "uploads"),
+        ("POST", API.collection("jobs")): (posting, "submissions"),
+        ("POST", Urls.JOBS): (posting, "submissions"),
+        ("POST", API.collection("images")): (uploading, "uploads"),
+        ("POST", Urls.OCCLUSION): (uploading, "uploads"),
     }
 
     def check(request: Request) -> None:
-        rate, what = rates.get((request.method, request.scope["path"]), (None, ""))
-        if rate is None or limiter.hit(rate, what):
+        window, what = rates.get((request.method, request.scope["path"]), (None, ""))
+        if window is None or not (wait := window.take()):
             return
-        free = limiter.get_window_stats(rate, what).reset_time - time.time()
         raise Refusal(
             429,
             "too_many",
-            f"Over {rate.amount} {what} within a minute. Try again later.",
-            retry_after=max(1, math.ceil(free)),
+            f"Over {window.most} {what} within a minute. Try again later.",
+            retry_after=math.ceil(wait),
         )
 
     return check

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,10 +12,12 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import logs
+from app.api.rates import MovingWindow
 from app.main import create_app
 from app.settings import Settings
 from app.urls import Urls
 
+DAY_S = 86_400
 DECONV = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}}
 
 
@@ -127,3 +130,27 @@ def test_past_a_rate_a_client_is_told_when_to_come_back(
         assert answer.status_code == 429
         assert 1 <= int(answer.headers["Retry-After"]) <= 60
         assert client.get(url).status_code in (200, 405)
+
+
+def test_a_clock_set_back_refuses_nobody_for_longer_than_a_minute(
+    tiny_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = time.time()
+    with TestClient(create_app(tiny_settings(submissions=2))) as client:
+        for _ in range(2):
+            client.post("/api/v1/jobs")
+        monkeypatch.setattr(time, "time", lambda: before - DAY_S)
+        answer = client.post("/api/v1/jobs")
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+def test_a_window_takes_as_many_as_it_says_and_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    window = MovingWindow(2)
+    assert [window.take() for _ in range(3)] == [0, 0, 60]
+    now += 59
+    assert window.take() == pytest.approx(1)
+    now += 1
+    assert [window.take() for _ in range(3)] == [0, 0, 60]
