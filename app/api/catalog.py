@@ -29,6 +29,7 @@ from app.services.index import Opened
 from app.state import AppState
 from deconvnet import methods
 from deconvnet.address import Unit
+from deconvnet.describe import layer_of
 from deconvnet.errors import AddressError
 
 router = APIRouter()
@@ -102,7 +103,7 @@ async def unit(state: State, model: str, unit: str) -> UnitView:
     """A unit, such as conv5:7, and its statistics in the indexes of its network."""
     address = _parse(unit)
     try:
-        layer = catalog.layer_of(await _description(state, model), address)
+        layer = layer_of(await _description(state, model), address)
     except AddressError as error:
         raise Refusal(404, "not_found", str(error)) from error
     return UnitView(

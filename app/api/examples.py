@@ -28,7 +28,7 @@ EXAMPLES: Mapping[str, Any] = {
     "UnitView": {
         "model": "zfnet64",
         "unit": "conv5:7",
-        "layer": {"name": "conv5", "shape": [256, 8, 8], "receptive_field": 51, "jump": 8},
+        "layer": {"name": "conv5", "shape": [160, 8, 8], "receptive_field": 51, "jump": 8},
         "channel": 7,
         "indexes": {"photos": {"mean": 0.04, "fire_share": 0.11}},
     },
@@ -53,7 +53,7 @@ EXAMPLES: Mapping[str, Any] = {
         "model": "zfnet64",
         "dataset": {"name": "photos", "count": 24, "skipped": 0},
         "k": 9,
-        "layers": {"conv5": 256},
+        "layers": {"conv5": 160},
         "links": {"self": "/api/v1/indexes/photos", "model": "/api/v1/models/zfnet64"},
     },
     "TopView": {

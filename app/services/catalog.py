@@ -1,8 +1,6 @@
 """Which networks there are, and what is known of each."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from app.compute.sources import (
     is_shipped,
@@ -15,10 +13,8 @@ from app.compute.units import UnitError, UnitSpec
 from app.errors import Fault, Refusal
 from app.services.index import Opened
 from app.state import AppState
-from deconvnet.address import Unit
-from deconvnet.errors import AddressError, nearest
-
-Description = Mapping[str, Any]
+from deconvnet.describe import Description
+from deconvnet.errors import nearest
 
 
 def indexed_models(state: AppState) -> list[tuple[Description, Opened]]:
@@ -61,7 +57,7 @@ async def described(state: AppState, model: str, timeout: float) -> Description:
         result = await state.compute.run(UnitSpec(kind="describe", model=model), timeout)
     except UnitError as error:
         raise Refusal(error.status, error.code, remedy(error, model)) from error
-    return result.facts
+    return {**result.facts, "name": model}
 
 
 async def described_or_bare(
@@ -84,7 +80,7 @@ async def described_or_bare(
         result = await state.compute.run(UnitSpec(kind="architecture", model=model), timeout)
     except UnitError as error:
         raise Refusal(error.status, error.code, why if error.fatal else error.detail) from error
-    return result.facts, why
+    return {**result.facts, "name": model}, why
 
 
 def has_weights(state: AppState, model: str) -> bool:
@@ -97,24 +93,26 @@ def has_weights(state: AppState, model: str) -> bool:
     return state.compute.cached(UnitSpec(kind="describe", model=model)) is not None
 
 
-async def require_loadable(state: AppState, model: str, timeout: float) -> None:
-    """Refuse a network that cannot be loaded, as its files tell or else a worker that tries.
+async def require_loadable(state: AppState, model: str, timeout: float) -> Description | None:
+    """A network as a worker describes it; None if that is not known after `timeout` seconds.
 
-    One that is not loaded after `timeout` seconds is let pass: its weights may be on their way.
+    One that is not loaded by then is let pass: its weights may be on their way. What a worker has
+    told once is kept, so only the first request for a network waits at all.
 
     Raises:
-        Refusal: 422, why not, and the remedy.
+        Refusal: 422, it cannot be loaded; why not, and the remedy.
     """
     if model not in model_names(state.settings):
-        return  # said by whoever looks the name up
+        return None  # said by whoever looks the name up
     why = why_unloadable(state.settings, model)
-    if not why and not is_shipped(model_source(state.settings, model)):
+    if not why:
         try:
-            await described(state, model, timeout)
+            return await described(state, model, timeout)
         except Refusal as refusal:
             why = refusal.detail if refusal.status < 500 else ""
     if why:
         raise Refusal(422, "unloadable_model", why, [Fault("/model", "unloadable_model", why)])
+    return None
 
 
 def choose_index(state: AppState, model: str, index: str | None) -> Opened:
@@ -132,26 +130,6 @@ def choose_index(state: AppState, model: str, index: str | None) -> Opened:
         why = why_unloadable(state.settings, model)
         need = why or f"Its weights are not here yet. {weights_remedy(model)}"
         raise Refusal(refusal.status, refusal.code, f"{refusal.detail}. {need}") from refusal
-
-
-def layer_of(description: Description, unit: Unit) -> Mapping[str, Any]:
-    """A unit's layer in a network's description; raises AddressError if the unit is not there."""
-    model, known = description["name"], {layer["name"]: layer for layer in description["layers"]}
-    if unit.layer not in known:
-        hint = nearest(unit.layer, known)
-        raise AddressError(f"Layer '{unit.layer[:80]}' is not in {model}; {hint}.")
-    layer: Mapping[str, Any] = known[unit.layer]
-    channels, *size = layer["shape"]
-    if unit.channel >= channels:
-        raise AddressError(f"Layer '{unit.layer}' of {model} has {channels} channels, from 0.")
-    if unit.y is not None and unit.x is not None:
-        height, width = size or (1, 1)
-        if unit.y >= height or unit.x >= width:
-            raise AddressError(
-                f"'{unit}' lies outside layer '{unit.layer}' of {model}, whose map is "
-                f"{height}×{width}."
-            )
-    return layer
 
 
 async def freshness(state: AppState, opened: Opened, timeout: float) -> str:

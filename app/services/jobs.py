@@ -6,7 +6,7 @@ the registry and the catalogue, so that an accepted job can only fail on its inp
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NoReturn
@@ -33,8 +33,9 @@ from app.services.job_views import (
 )
 from app.state import AppState
 from deconvnet import methods
-from deconvnet.address import Unit
-from deconvnet.errors import AddressError, ParameterError, nearest
+from deconvnet.describe import Description
+from deconvnet.errors import ParameterError, nearest
+from deconvnet.methods import Misfit
 
 LOADING_S = 10.0
 
@@ -58,8 +59,8 @@ async def submit(
             replayed = await run_in_threadpool(_replay, state, key, body_sha256)
             if replayed is not None:
                 return replayed
-        await catalog.require_loadable(state, request.model, LOADING_S)
-        return await run_in_threadpool(_accept, state, request, key, body_sha256)
+        network = await catalog.require_loadable(state, request.model, LOADING_S)
+        return await run_in_threadpool(_accept, state, request, network, key, body_sha256)
 
 
 @contextmanager
@@ -83,8 +84,14 @@ def _replay(state: AppState, key: str, body_sha256: str) -> JobView | None:
         return _recall(session, key, body_sha256)
 
 
-def _accept(state: AppState, request: JobRequest, key: str | None, body_sha256: str) -> JobView:
-    resolved, fingerprints = _resolve(state, request)
+def _accept(
+    state: AppState,
+    request: JobRequest,
+    network: Description | None,
+    key: str | None,
+    body_sha256: str,
+) -> JobView:
+    resolved, fingerprints = _resolve(state, request, network)
     with state.db.read() as session:
         inputs = _inputs(state, session, request.inputs)
     state.artifacts.require_room(0)
@@ -134,7 +141,9 @@ def _require_queue(session: Session, most: int) -> None:
         raise Refusal(429, "too_many_jobs", detail, retry_after=30)
 
 
-def _resolve(state: AppState, request: JobRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+def _resolve(
+    state: AppState, request: JobRequest, network: Description | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The request with every parameter's value, and the fingerprints of what it names."""
     if request.model not in (names := model_names(state.settings)):
         _refuse("/model", f"Model '{request.model}' is unknown; {nearest(request.model, names)}.")
@@ -147,11 +156,11 @@ def _resolve(state: AppState, request: JobRequest) -> tuple[dict[str, Any], dict
     except ValidationError as error:
         raise invalid(error, "/params") from error
     try:
-        method.check_target(request.target)
+        target = method.check_target(request.target)
     except ParameterError as error:
         _refuse("/target", str(error))
-    if request.target is not None and request.target.unit is not None:
-        _check_unit(state, request.model, request.target.unit)
+    if network is not None:
+        _require_fit(method.misfits(network, target, params))
     resolved = request.model_dump(mode="json", by_alias=True)
     resolved["params"] = params.model_dump(mode="json", by_alias=True)
     if request.target is not None:
@@ -160,17 +169,15 @@ def _resolve(state: AppState, request: JobRequest) -> tuple[dict[str, Any], dict
         )
     if isinstance(request.inputs, ImagesInput):
         resolved["inputs"] = {"images": len(request.inputs.images)}  # each is an item already
-    network = fingerprint(model_source(state.settings, request.model))
-    return resolved, {"network": network, "code": code_fingerprint()}
+    source = model_source(state.settings, request.model)
+    return resolved, {"network": fingerprint(source), "code": code_fingerprint()}
 
 
-def _check_unit(state: AppState, model: str, unit: str) -> None:
-    """Refuse a unit that is not there, as far as an index tells without loading the network."""
-    for opened in state.indexes.for_model(model):
-        try:
-            catalog.layer_of(opened.model, Unit.parse(unit))
-        except AddressError as error:
-            _refuse("/target/unit", str(error))
+def _require_fit(found: Iterable[Misfit]) -> None:
+    """Refuse what no image could make succeed."""
+    faults = [Fault(f"/{one.place}", one.code, str(one.error)) for one in found]
+    if faults:
+        raise Refusal(422, "invalid", " ".join(fault.detail for fault in faults), faults)
 
 
 def _refuse(pointer: str, detail: str) -> NoReturn:

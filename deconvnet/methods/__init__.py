@@ -4,6 +4,7 @@ from deconvnet.methods import deconv, gradient, guided, occlusion
 from deconvnet.methods.base import (
     Explanation,
     Method,
+    Misfit,
     Params,
     Target,
     all_methods,
@@ -16,6 +17,7 @@ from deconvnet.methods.base import (
 __all__ = [
     "Explanation",
     "Method",
+    "Misfit",
     "Params",
     "Target",
     "all_methods",

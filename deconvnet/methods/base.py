@@ -5,7 +5,7 @@ with no further code: its parameters' schema says all that a form or a help text
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from deconvnet.address import Unit
-from deconvnet.errors import ParameterError, nearest
+from deconvnet.describe import Description, describe, layer_of
+from deconvnet.errors import AddressError, DeconvnetError, ParameterError, nearest
 from deconvnet.network import Network
 from deconvnet.render import Pixels
 
@@ -77,6 +78,20 @@ class Run:
     on_partial: Callable[[Explanation], None] | None = None
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """What of a request a network can never do, whatever the image.
+
+    Attributes:
+        place: "target/class", "params/size", …, as in a job's body.
+        code: a stable word: "out_of_range", "unknown_unit" or "wrong_kind".
+    """
+
+    place: str
+    code: str
+    error: DeconvnetError
+
+
 _AnyParams = Params  # inside `Method` the name is an attribute
 
 
@@ -112,10 +127,39 @@ class Method(ABC):
 
         Raises:
             ParameterError: a target that the method does not explain, or bad parameters.
+            DeconvnetError: the first misfit.
         """
-        return self.explain(
-            net, x, self.parse(params), Run(self.check_target(target), **run)
-        )  # fmt: skip
+        chosen, aim = self.parse(params), self.check_target(target)
+        for misfit in self.misfits(describe(net), aim, chosen):
+            raise misfit.error
+        return self.explain(net, x, chosen, Run(aim, **run))
+
+    def misfits(self, network: Description, target: Target, params: Any) -> Iterator[Misfit]:
+        """What the network can never do of this; known from its description, without running it.
+
+        A method that asks more of a network than that its target is there says so here.
+
+        Args:
+            params: an instance of `Params`.
+        """
+        del params
+        if target.class_id is not None:
+            yield from self._class_misfits(network, target.class_id)
+        if target.unit is not None:
+            try:
+                layer_of(network, Unit.parse(target.unit))
+            except AddressError as error:
+                yield Misfit("target/unit", "unknown_unit", error)
+
+    def _class_misfits(self, network: Description, asked: int) -> Iterator[Misfit]:
+        outputs = network["output"]
+        if len(outputs) == 1 and asked >= outputs[0]:
+            remedy = "" if self.needs_target else ", or no target at all"
+            error = ParameterError(
+                f"The target's class is {asked}, but {network['name']} tells {outputs[0]} classes "
+                f"apart; expected 0 to {outputs[0] - 1}{remedy}."
+            )
+            yield Misfit("target/class", "out_of_range", error)
 
     def parse(self, params: Any) -> _AnyParams:
         """Parameters from a dict. Raises ParameterError naming the first bad one."""

@@ -1,14 +1,29 @@
 """What the three rules have in common as methods: one unit, projected, beside its patch."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from deconvnet import render
-from deconvnet.methods.base import Explains, Explanation, Method, Params, Run, as_array, provenance
+from deconvnet.address import Unit
+from deconvnet.describe import Description, layer_of
+from deconvnet.errors import ProjectionError
+from deconvnet.methods.base import (
+    Explains,
+    Explanation,
+    Method,
+    Misfit,
+    Params,
+    Run,
+    Target,
+    as_array,
+    provenance,
+)
 from deconvnet.network import Network
 from deconvnet.ops.base import Rule
+from deconvnet.ops.linear import Head
 from deconvnet.projection import Projection, project
 
 
@@ -29,6 +44,21 @@ class Descent(Method):
     explains: ClassVar[frozenset[Explains]] = frozenset({"unit"})
     needs_target = True
     Params = DescentParams
+
+    def misfits(self, network: Description, target: Target, params: Any) -> Iterator[Misfit]:
+        found = list(super().misfits(network, target, params))
+        yield from found
+        if found or target.unit is None:
+            return
+        layer = layer_of(network, Unit.parse(target.unit))
+        if len(layer["shape"]) not in (1, 3):
+            why = f"is {layer['shape']}, neither a map nor a vector of features"
+        elif layer["kind"] == Head.kind:
+            why = "turns scores into probabilities, which has no deconvnet rule"
+        else:
+            return
+        error = ProjectionError(f"Layer '{layer['name']}' {why}. Project from a layer before it.")
+        yield Misfit("target/unit", "wrong_kind", error)
 
     def explain(self, net: Network, x: Tensor, params: Any, run: Run) -> Explanation:
         assert run.target.unit is not None

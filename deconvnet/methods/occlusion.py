@@ -5,6 +5,7 @@ mean over the occluders that cover a pixel: red where hiding it hurts the class,
 helps. Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 and figure 7.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,8 +13,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from deconvnet import render
+from deconvnet.describe import Description
 from deconvnet.errors import ParameterError
-from deconvnet.methods.base import Explanation, Method, Params, Run, as_array, provenance, register
+from deconvnet.methods.base import (
+    Explanation,
+    Method,
+    Misfit,
+    Params,
+    Run,
+    Target,
+    as_array,
+    provenance,
+    register,
+)
 from deconvnet.network import Network
 from deconvnet.occlusion import OcclusionMap, occlusion
 
@@ -56,6 +68,28 @@ class OcclusionMethod(Method):
     needs_target = False
     Params = OcclusionParams
 
+    def misfits(self, network: Description, target: Target, params: Any) -> Iterator[Misfit]:
+        yield from super().misfits(network, target, params)
+        name, output, side = network["name"], network["output"], max(network["input_size"][1:])
+        if len(output) != 1:
+            error = ParameterError(
+                f"{name} gives {output} per image, expected one score per class: occlusion needs a "
+                "classifier. Choose another network or another method."
+            )
+            yield Misfit("method", "wrong_kind", error)
+        if target.unit is None and not _has_maps(network):
+            error = ParameterError(
+                f"{name} has no landmark with a map; give a unit, layer:channel, as the target."
+            )
+            yield Misfit("target", "wrong_kind", error)
+        if params.size > side:
+            height, width = network["input_size"][1:]
+            error = ParameterError(
+                f"size is {params.size}, larger than the image of {height}×{width} pixels that "
+                f"{name} takes; expected 1 to {side}."
+            )
+            yield Misfit("params/size", "out_of_range", error)
+
     def explain(self, net: Network, x: Tensor, params: Any, run: Run) -> Explanation:
         stages = occlusion(
             net, x, run.target.class_id, params.size, params.stride, params.fill, run.target.unit,
@@ -67,6 +101,12 @@ class OcclusionMethod(Method):
             if run.on_partial is not None:
                 run.on_partial(present(net, x, stage))
         raise ParameterError("Occlusion gave no map.")
+
+
+def _has_maps(network: Description) -> bool:
+    """Whether one of its landmarks is a map, whose activity can be followed."""
+    layers = {layer["name"]: layer for layer in network["layers"]}
+    return any(len(layers[landmark]["shape"]) == 3 for landmark in network["landmarks"])
 
 
 def _name(net: Network, label: int) -> str:

@@ -12,6 +12,8 @@ import deconvnet as dn
 from app.access import Access
 from app.main import create_app
 from app.settings import Settings
+from deconvnet import methods
+from deconvnet.errors import ParameterError
 from tests.postgres import Cluster
 
 # What an own network's file looks like; three colours in an image's corner make it misbehave, as
@@ -164,3 +166,23 @@ def pages(tiny_settings: Callable[..., Settings], tiny_index: Path) -> Iterator[
     settings = tiny_settings(indexes={"pictures": tiny_index}, auth=True)
     with bearing(settings, Accept="text/html,*/*;q=0.8") as client:
         yield client
+
+
+class Hopeless(methods.Method):
+    """A method that finds, with each image, what is wrong with every other one too."""
+
+    name = title = source = "hopeless"
+    explains = frozenset({"class"})
+    needs_target = False
+    Params = methods.Params
+
+    def explain(self, *_: object) -> methods.Explanation:
+        raise ParameterError("No image will do.")
+
+
+@pytest.fixture
+def hopeless() -> Iterator[str]:
+    """A registered method whose jobs fail as a whole; named by `usefixtures`, before a client."""
+    methods.register(Hopeless())
+    yield Hopeless.name
+    methods.unregister(Hopeless.name)

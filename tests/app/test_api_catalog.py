@@ -33,7 +33,7 @@ def test_what_does_not_exist_is_a_problem_that_names_the_nearest(client: TestCli
     cases = {
         "/api/v1/models/tinny": "nearest: tiny",
         "/api/v1/models/tiny/units/conv3:1": "nearest: conv",
-        "/api/v1/models/tiny/units/conv2:6": "has 6 channels",
+        "/api/v1/models/tiny/units/conv2:6": "has channels 0 to 5",
         "/api/v1/models/tiny/units/conv2:5@8,0": "whose map is 8×8",
         "/api/v1/models/tiny/units/nonsense": "nonsense",
         f"/api/v1/models/tiny/units/conv2:{'9' * 5000}": "is not a unit",

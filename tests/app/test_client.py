@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import shutil
 import socket
 import sys
 import threading
@@ -76,7 +77,9 @@ def place(
 ) -> Iterator[tuple[str, Path]]:
     """A server's address and its data directory."""
     data = tmp_path_factory.mktemp("client") / "data"
-    process = start("serve", "--dataset", image_folder, "--data-dir", data, "--port", "0")
+    pictures = shutil.copytree(image_folder, data.parent / "pictures")
+    (pictures / "warm" / "torn.png").write_bytes(next(pictures.glob("*/*.png")).read_bytes()[:99])
+    process = start("serve", "--dataset", pictures, "--data-dir", data, "--port", "0")
     assert process.stdout is not None
     yield process.stdout.readline().split("/login")[0], data
     process.terminate()
@@ -116,13 +119,12 @@ def test_a_dataset_a_unit_and_the_failures_of_a_job(
     client: Client, place: tuple[str, Path]
 ) -> None:
     (dataset,) = client.datasets()
-    job = client.submit(
-        "zfnet64", "deconv", dataset=dataset, glob="warm/*", limit=3, target="conv9:7"
-    )
+    job = client.submit("zfnet64", "deconv", dataset=dataset, glob="**/torn.*", target="conv5:7")
     assert client.wait(job).state == "failed"
-    assert {one.error["code"] for one in client.items(job, "failed") if one.error} == {
-        "address_error"
-    }
+    (item,) = client.items(job, "failed")
+    assert item.path == "warm/torn.png"
+    assert item.error is not None
+    assert item.error["code"] == "undecodable"
     assert client.retry_failed(job).state == "queued"
     assert client.wait(job).state == "failed"
     assert client.cancel(job).state == "failed"

@@ -73,8 +73,9 @@ def test_a_place_that_the_story_has_not_come_to_is_refused(client: TestClient, j
     assert client.get("/api/v1/jobs/job_nope/events").status_code == 404
 
 
+@pytest.mark.usefixtures("hopeless")
 def test_a_job_tried_again_goes_on_with_its_story(client: TestClient) -> None:
-    body = BODY | {"target": {"unit": "conv9:1"}}
+    body = BODY | {"method": "hopeless", "target": None}
     job = client.post("/api/v1/jobs", json=body, headers={"Prefer": "wait=60"}).json()["id"]
     first = client.get(f"/api/v1/jobs/{job}").json()["version"]
     client.post(f"/api/v1/jobs/{job}/retry-failed")
