@@ -151,9 +151,10 @@ class Scan:
 
         def see(layer: str, maps: Tensor) -> None:
             maps = maps if maps.dim() == 4 else maps[:, :, None, None]
-            values = peak(maps)[rows]
+            lines = line_peaks(maps)
+            values = peak(lines)[rows]
             row, channel = np.nonzero(self.tops[layer].candidates(values, ids))
-            found[layer] = _Found(values, row, channel, *positions(maps, rows[row], channel))
+            found[layer] = _Found(values, row, channel, *positions(maps, lines, rows[row], channel))
 
         x = stack(self.net, pictures, len(pictures))
         with torch.autocast(self.net.device.type, torch.bfloat16, enabled=self.plan.autocast):
@@ -214,24 +215,34 @@ Scanner = Callable[[Scan], Iterator[int]]
 """Takes the rest of the dataset into a scan, from `done` on; yields each step's count of images."""
 
 
-def peak(maps: Tensor) -> NDArray[np.float32]:
-    """Spatial maxima: [n, c, h, w] → [n, c]; NaN where the map holds one."""
-    values: NDArray[np.float32] = maps.amax((2, 3)).float().cpu().numpy()
+def line_peaks(maps: Tensor) -> Tensor:
+    """The maximum of each line of a map: [n, c, h, w] → [n, h, c]; NaN where the line holds one."""
+    return maps.permute(0, 2, 3, 1).amax(2)  # in this order a channels-last map is read as it lies
+
+
+def peak(lines: Tensor) -> NDArray[np.float32]:
+    """Spatial maxima of maps by their lines': [n, h, c] → [n, c]."""
+    values: NDArray[np.float32] = lines.amax(1).float().cpu().numpy()
     return values + np.float32(0.0)  # makes -0.0 and 0.0 the same bits
 
 
 def positions(
-    maps: Tensor, rows: NDArray[np.int64], channels: NDArray[np.int64]
+    maps: Tensor, lines: Tensor, rows: NDArray[np.int64], channels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(y, x) of the maximum of m maps; of equal values the smallest y, then x. Each [m]."""
-    at = (torch.from_numpy(rows).to(maps.device), torch.from_numpy(channels).to(maps.device))
-    asked = maps[at].flatten(1).float()
-    if asked.device.type == "cpu":
-        # NumPy promises the first of equal maxima; torch does not.
-        flat = asked.numpy().argmax(1)
-    else:
-        place = torch.arange(asked.shape[1], device=asked.device)
-        largest = asked == asked.amax(1, keepdim=True)
-        flat = place.where(largest, asked.shape[1]).amin(1).cpu().numpy()
-    y, x = np.divmod(flat, maps.shape[3])
-    return y.astype(np.int32), x.astype(np.int32)
+    """(y, x) of the maximum of m maps; of equal values the smallest y, then x. Each [m].
+
+    The first line that holds the maximum, then its place in that line: of a map only so much is
+    gathered, since that takes far longer than passing over all of it.
+    """
+    row, channel = (torch.from_numpy(at).to(maps.device) for at in (rows, channels))
+    y = _first_maximum(lines[row, :, channel])
+    x = _first_maximum(maps[row, channel, y])
+    return y.cpu().numpy().astype(np.int32), x.cpu().numpy().astype(np.int32)
+
+
+def _first_maximum(values: Tensor) -> Tensor:
+    """Of each line of values the place of its maximum, the first of equal ones: [m, l] → [m]."""
+    if values.device.type == "cpu":  # NumPy promises the first; torch does not
+        return torch.from_numpy(values.float().numpy().argmax(1))
+    place = torch.arange(values.shape[1], device=values.device)
+    return place.where(values == values.amax(1, keepdim=True), len(place)).amin(1)

@@ -16,7 +16,7 @@ import deconvnet as dn
 from deconvnet import fingerprint, index_store, shards, sprites
 from deconvnet.dataset import open_dataset
 from deconvnet.errors import AddressError, DatasetError, IndexError_, ParameterError
-from deconvnet.index_scan import positions
+from deconvnet.index_scan import line_peaks, peak, positions
 
 from .small_index import OPTIONS, SIZE, build, group_of, small_network
 
@@ -523,10 +523,13 @@ def test_nonsense_is_refused_before_anything_is_written(options, error, images, 
     assert not (tmp_path / "out").exists()
 
 
-def test_of_equal_maxima_the_smallest_y_then_x_is_taken():
-    maps = torch.zeros(1, 2, 4, 5)
-    maps[0, 0, 3, 0] = maps[0, 0, 1, 4] = maps[0, 0, 1, 2] = 7.0
-    for layout in (torch.contiguous_format, torch.channels_last):
-        rows, channels = np.array([0, 0]), np.array([0, 1])
-        y, x = positions(maps.to(memory_format=layout), rows, channels)
-        assert (y.tolist(), x.tolist()) == ([1, 0], [2, 0])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_of_equal_maxima_the_smallest_y_then_x_is_taken(layout):
+    maps = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 5, 4, 6))).float()
+    maps[1, 2], maps[2, 3] = 0.0, -0.0
+    rows, channels = np.divmod(np.arange(15), 5)
+    lines = line_peaks(laid := maps.to(memory_format=layout))
+    y, x = positions(laid, lines, rows, channels)
+    flat = maps.flatten(2).numpy()
+    np.testing.assert_array_equal(peak(lines), flat.max(2))
+    np.testing.assert_array_equal(y * 6 + x, flat.argmax(2).ravel())
