@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import dataclass, replace
+from operator import index
+from typing import Any
 
 from deconvnet.errors import AddressError
 
@@ -9,6 +11,17 @@ _NUMBER = "[0-9]{1,9}"
 _UNIT = re.compile(
     rf"(?P<layer>[^\s@]+):(?P<channel>{_NUMBER})(?:@(?P<y>{_NUMBER}),(?P<x>{_NUMBER}))?"
 )
+
+
+def _place(layer: str, name: str, value: Any) -> int:
+    """A channel or coordinate as Python's own integer; NumPy's and torch's are taken too."""
+    try:
+        place = -1 if isinstance(value, bool) else index(value)
+    except TypeError:
+        place = -1
+    if place < 0:
+        raise AddressError(f"A unit of '{layer}' has {name} {value!r}; expected a number from 0.")
+    return int(place)
 
 
 @dataclass(frozen=True, order=True)
@@ -27,6 +40,10 @@ class Unit:
     x: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("channel", "y", "x"):
+            value = getattr(self, name)
+            if value is not None or name == "channel":
+                object.__setattr__(self, name, _place(self.layer, name, value))
         if (self.y is None) != (self.x is None):
             raise AddressError(
                 f"Unit '{self.layer}:{self.channel}' has one coordinate; give y and x."

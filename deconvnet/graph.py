@@ -23,6 +23,7 @@ import deconvnet.ops as table
 from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
 from deconvnet.ops.base import Op
 from deconvnet.ops.shape import Identity, Reshape
+from deconvnet.traceable import like, require_traceable
 
 INPUT = 0  # the place of the input among the nodes
 _HOOKS = {name for name in vars(nn.Module()) if name.endswith("_hooks")}
@@ -96,6 +97,8 @@ class _Builder:
                     f"The module returns a {type(result).__name__}, expected one tensor. "
                     "Wrap it in a module that returns its logits."
                 )
+            if result.node == INPUT:
+                raise GraphError("The module returns its input as it is; there is nothing to see.")
             self.output = result
         else:
             self.values[node] = self._call(node)
@@ -141,7 +144,7 @@ class _Builder:
             raise UnknownOpError(self._unknown(key))
         try:
             op, inputs = builder(*args, **kwargs)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             raise UnknownOpError(
                 f"this call is unknown to the op table: {reason(error)}. Replace it."
             ) from error
@@ -222,12 +225,15 @@ class _Builder:
 
     def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A call that does not depend on the image is made once, here."""
+        call: Any = node.target
         if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.op == "call_module":
-            return self.module.get_submodule(str(node.target))(*args, **kwargs)
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+            call, args = getattr(args[0], str(node.target)), args[1:]
+        elif node.op == "call_module":
+            call = self.module.get_submodule(str(node.target))
+        try:
+            return call(*args, **kwargs)
+        except Exception as error:  # the module's own code: anything
+            raise GraphError(f"'{self._label(node)}' fails: {reason(error)}.") from error
 
     def _label(self, node: fx.Node) -> str:
         if node.op == "call_module":
@@ -318,15 +324,27 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _verify(module: nn.Module, trial: Tensor, ours: Tensor) -> None:
-    theirs = module(trial.clone())
+    """Compare with the module's own output, in a batch of another size than the trial's.
+
+    What a graph has taken over of the trial's batch (its size as a number) shows so.
+    """
+    try:
+        theirs = module(torch.cat([trial, trial[:1]]))
+    except Exception as error:  # the module's own code: anything
+        raise GraphError(
+            f"{type(module).__name__} fails on {_BATCH + 1} images of {list(trial.shape[1:])}: "
+            f"{reason(error).splitlines()[0]}. It must take any number of them."
+        ) from error
+    expected = torch.cat([ours, ours[:1]])
     scale = float(theirs.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
     tolerance = torch.finfo(trial.dtype).eps ** 0.5  # rounding in another order stays far below it
-    if theirs.shape != ours.shape or not torch.allclose(
-        theirs, ours, rtol=0.0, atol=tolerance * scale, equal_nan=True
+    if theirs.shape != expected.shape or not torch.allclose(
+        theirs, expected, rtol=0.0, atol=tolerance * scale, equal_nan=True
     ):
         raise GraphError(
-            f"The graph of {type(module).__name__} does not reproduce its output. The usual cause "
-            "is an in-place operation on a tensor that is used again; use its out-of-place form."
+            f"The graph of {type(module).__name__} does not reproduce its output. The usual causes "
+            "are an in-place operation on a tensor that is used again (use its out-of-place form), "
+            "and a result that depends on how many images there are."
         )
 
 
@@ -340,10 +358,10 @@ def build(
         GraphError: it cannot be traced, or the graph does not reproduce it.
         UnknownOpError: an operation is not in the op table.
     """
+    require_traceable(module, input_size)
     copied = _eval_copy(module)
-    like = next(copied.parameters(), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
-    trial = torch.randn(_BATCH, *input_size, generator=generator).to(like)
+    trial = torch.randn(_BATCH, *input_size, generator=generator).to(like(copied))
     builder = _Builder(copied, trial)
     with _buffers_kept(copied):
         builder.build(_trace(copied))

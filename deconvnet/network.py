@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from deconvnet import fingerprint, zoo
-from deconvnet.errors import AddressError, GraphError, nearest
-from deconvnet.graph import build
+from deconvnet.errors import AddressError, ParameterError, nearest
+from deconvnet.graph import INPUT, build
 from deconvnet.preprocess import Preprocess
 from deconvnet.receptive import reach
+from deconvnet.traceable import like
 
 
 @dataclass(frozen=True)
@@ -78,23 +79,25 @@ class Network:
         spec: Any = None,
         weights: str | None = None,
     ) -> None:
-        size: Sequence[int] = input_size
-        if len(size) != 3 or min(size) < 1:
-            raise GraphError(f"input_size is {input_size}, expected (channels, height, width).")
-        self.input_size = input_size
         self.name = name or type(module).__name__
         self.module, self.nodes = build(module, input_size)
+        self.input_size = (input_size[0], input_size[1], input_size[2])
         self.preprocess = preprocess or Preprocess((input_size[1], input_size[2]))
         self.classes = tuple(classes) if classes is not None else None
         self.labels = tuple(labels) if labels is not None else None
         self.spec, self.weights = spec, weights
         self.place = {node.name: rank for rank, node in enumerate(self.nodes)}
+        if not isinstance(landmarks, Mapping | None):
+            raise ParameterError(
+                f"landmarks are {landmarks!r:.80}, expected names for call sites, "
+                '{"conv1": "features.1", …}.'
+            )
         self.landmarks = dict(landmarks) if landmarks else self._stages()
         for landmark, node in self.landmarks.items():
-            if node not in self.place:
+            if self.place.get(node, INPUT) == INPUT:
                 raise AddressError(
                     f"Landmark '{landmark}' is '{node}', which is not a call site of {self.name}; "
-                    f"{nearest(node, self.place)}."
+                    f"{nearest(str(node), list(self.place)[1:])}."
                 )
         self.cache: dict[Any, Any] = {}  # plans derived from the graph, never results
 
@@ -116,13 +119,13 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.module.parameters(), torch.empty(0)).device
+        """Where the parameters are (buffers, where there are none)."""
+        return like(self.module).device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the parameters are."""
-        return next(self.module.parameters(), torch.empty(0)).dtype
+        return like(self.module).dtype
 
     @property
     def layers(self) -> LayerTable:

@@ -218,7 +218,8 @@ def project(
         ParameterError: an unknown rule, or numbers of images and units that do not pair.
     """
     single = isinstance(unit, str | Unit)
-    units = [Unit.parse(u) for u in ([unit] if isinstance(unit, str | Unit) else unit)]
+    several = unit if isinstance(unit, Iterable) and not single else [unit]
+    units = [Unit.parse(u) for u in several]
     x = check_input(net, x)
     if len(x) not in (1, len(units)):
         raise ParameterError(

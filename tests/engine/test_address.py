@@ -1,6 +1,10 @@
 """How a unit is spelled."""
 
+from typing import Any
+
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +67,20 @@ def test_nonsense_is_refused_with_the_right_spelling(text: str) -> None:
 def test_what_is_not_text_is_refused(value: object) -> None:
     with pytest.raises(AddressError, match="is not a unit"):
         Unit.parse(value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, True, "1", None])
+def test_what_is_no_place_is_refused(value: Any) -> None:
+    with pytest.raises(AddressError, match="'conv3' has channel"):
+        Unit("conv3", value)
+    if value is not None:
+        with pytest.raises(AddressError, match=r"'conv3' has x .* expected a number from 0"):
+            Unit("conv3", 1, 2, value)
+
+
+def test_other_libraries_integers_become_python_s() -> None:
+    unit = Unit("conv3", np.int64(7), torch.tensor(1), np.uint8(2))
+    assert str(unit) == "conv3:7@1,2" and type(unit.channel) is int
 
 
 def test_half_a_position_is_refused() -> None:

@@ -265,6 +265,13 @@ REFUSED: dict[str, tuple[Callable[[_Wired, Tensor], Any], str]] = {
         "does not depend on its input",
     ),
     "nothing": (lambda m, x: None, "returns a NoneType"),
+    "its input": (lambda m, x: x, "returns its input as it is"),
+    "what hangs on how many images there are": (
+        lambda m, x: m.a(x) * x.shape[0],
+        "depends on how many images there are",
+    ),
+    "a number of images": (lambda m, x: m.a(x).view(2, 256), "fails on 3 images"),
+    "a call that fails": (lambda m, x: m.a(x) + m.a.weight.view(5), "'view' fails: shape"),
     "a wrong size": (lambda m, x: m.fc(m.a(x).flatten(1)), r"'fc' cannot take \[256\]"),
 }
 
@@ -274,6 +281,50 @@ def test_what_cannot_be_a_graph_is_refused_with_the_reason(name: str) -> None:
     wire, told = REFUSED[name]
     with pytest.raises(GraphError, match=told):
         _trace(wire)
+
+
+WRAPPED = {
+    "DataParallel": (nn.DataParallel, "give its .module"),
+    "OptimizedModule": (torch.compile, "_orig_mod"),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_what_hides_the_network_is_refused_with_what_to_give(name: str) -> None:
+    wrap, told = WRAPPED[name]
+    with pytest.raises(GraphError, match=f"{name} hides the network.*{told}"):
+        dn.trace(wrap(nn.Sequential(nn.Conv2d(3, 4, 3))), (3, 8, 8))
+
+
+NUMBERLESS = {
+    "meta": (lambda: nn.Conv2d(3, 4, 3, device="meta"), "'weight' of Conv2d .* meta device"),
+    "lazy": (lambda: nn.LazyConv2d(4, 3), "'weight' of LazyConv2d .* lazy"),
+    "a class": (lambda: nn.ReLU, "expected a torch.nn.Module"),
+    "nothing": (lambda: None, "The network is None"),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERLESS)
+def test_what_is_no_module_with_numbers_is_refused(name: str) -> None:
+    make, told = NUMBERLESS[name]
+    with pytest.raises(GraphError, match=told):
+        dn.trace(make(), (3, 8, 8))
+
+
+class _Filter(nn.Module):
+    """No parameter: its kernel is a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.randn(4, 3, 3, 3, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(F.conv2d(x, self.kernel))
+
+
+def test_a_module_without_parameters_computes_in_the_precision_of_its_buffers() -> None:
+    net, x = dn.trace(_Filter(), (3, 8, 8)), torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    assert torch.allclose(run(net, x), net.module(x), rtol=0, atol=1e-12)
 
 
 def test_a_failure_without_words_is_still_told() -> None:

@@ -1,6 +1,7 @@
 """A traced network: its layers, its landmarks, its fingerprint."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 import deconvnet as dn
-from deconvnet.errors import AddressError, GraphError, ModelError
+from deconvnet.errors import AddressError, GraphError, ModelError, ParameterError
 from tests.engine.judging import assert_agrees, randomise
 
 
@@ -56,8 +57,15 @@ def test_a_landmark_that_is_no_call_site_is_refused() -> None:
         dn.trace(_module(), (3, 8, 8), landmarks={"conv1": "9"})
 
 
-@pytest.mark.parametrize("size", [(8, 8), (3, 0, 8)])
-def test_a_size_that_is_none_is_refused(size: tuple[int, ...]) -> None:
+def test_the_input_is_no_landmark_and_a_list_names_none() -> None:
+    with pytest.raises(AddressError, match="'input', which is not a call site"):
+        dn.trace(_module(), (3, 8, 8), landmarks={"conv1": "input"})
+    with pytest.raises(ParameterError, match="expected names for call sites"):
+        dn.trace(_module(), (3, 8, 8), landmarks=["0"])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (3, 0, 8), (3, 8, 8.0), None, 8, "388"])
+def test_a_size_that_is_none_is_refused(size: Any) -> None:
     with pytest.raises(GraphError, match="channels, height, width"):
         dn.trace(_module(), size)
 
