@@ -14,7 +14,7 @@ from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
-from app.db.models import Event, IdempotencyKey, Item, Job, JsonObject
+from app.db.models import Counter, Event, IdempotencyKey, Item, Job, JsonObject
 
 ACTIVE = ("queued", "running", "cancelling")
 TERMINAL = ("succeeded", "failed", "cancelled", "expired")
@@ -52,14 +52,18 @@ class Claim:
 
 def create(session: Session, job: Job, inputs: Iterable[Input]) -> None:
     """Keep a new job and its items, in the order of their inputs."""
+    job.seq = _next_number(session)
     session.add(job)
     session.flush()
-    rows = [
-        {"job": job.seq, "n": n, "state": "pending", "attempt": 0, "deaths": 0, **vars(one)}
-        for n, one in enumerate(inputs)
-    ]
+    new = {"job": job.seq, "state": "pending", "attempt": 0, "deaths": 0, "spent": 0}
+    rows = [{**new, "n": n, **vars(one)} for n, one in enumerate(inputs)]
     session.execute(insert(Item), rows)
     _tell_state(session, job, job.created_at)
+
+
+def _next_number(session: Session) -> int:
+    counted = update(Counter).where(Counter.name == "jobs").values(value=Counter.value + 1)
+    return session.scalars(counted.returning(Counter.value)).one()
 
 
 def get(session: Session, job_id: str) -> Job | None:
@@ -129,8 +133,12 @@ def claim(session: Session, owner: str, limit: int, now: float) -> list[Claim]:
     return claims
 
 
-def _fenced(session: Session, claim: Claim, values: Mapping[str, Any]) -> bool:
-    """Change the claimed item, unless the claim is void."""
+def _fenced(session: Session, claim: Claim, values: Mapping[str, Any], *, spent: bool) -> bool:
+    """Change the claimed item, unless the claim is void.
+
+    Args:
+        spent: an attempt ended with it.
+    """
     result = session.execute(
         update(Item)
         .where(
@@ -140,7 +148,7 @@ def _fenced(session: Session, claim: Claim, values: Mapping[str, Any]) -> bool:
             Item.owner == claim.owner,
             Item.attempt == claim.attempt,
         )
-        .values(**values, owner=None)
+        .values(**values, owner=None, spent=Item.spent + int(spent))
     )
     assert isinstance(result, CursorResult)
     return result.rowcount == 1
@@ -149,7 +157,7 @@ def _fenced(session: Session, claim: Claim, values: Mapping[str, Any]) -> bool:
 def succeed(session: Session, claim: Claim, result: JsonObject, now: float) -> bool:
     """Commit an item's result; False if the claim is void: somebody else's result counts."""
     values = {"state": "succeeded", "result": result, "finished_at": now, "error": None}
-    if not _fenced(session, claim, values):
+    if not _fenced(session, claim, values, spent=True):
         return False
     job = session.get_one(Job, claim.job)
     job.succeeded += 1
@@ -165,7 +173,7 @@ def fail(session: Session, claim: Claim, error: JsonObject, now: float, *, death
         deaths: how many workers died of the item.
     """
     values = {"state": "failed", "error": error, "deaths": deaths, "finished_at": now}
-    if not _fenced(session, claim, values):
+    if not _fenced(session, claim, values, spent=True):
         return False
     job = session.get_one(Job, claim.job)
     job.failed += 1
@@ -190,7 +198,7 @@ def release(session: Session, claim: Claim, now: float, *, died: bool, most_deat
         }
         return fail(session, claim, error, now, deaths=deaths)
     state = "skipped" if job.state == "cancelling" else "pending"
-    if not _fenced(session, claim, {"state": state, "deaths": deaths}):
+    if not _fenced(session, claim, {"state": state, "deaths": deaths}, spent=died):
         return False
     job.skipped += state == "skipped"
     _tell_item(session, job, now, claim.n, state)

@@ -34,14 +34,15 @@ class Image(Base):
 class Job(Base):
     """A batch job.
 
-    `seq` orders jobs; `version` rises with every change; counts are kept in the same transaction
-    as the items that they count. `done_before` is how many items had ended when the job was last
-    queued. A job with `deleted_at` is gone for everyone; its rows and files go a little later.
+    `seq` orders jobs and is given once (`Counter`); `version` rises with every change; counts are
+    kept in the same transaction as the items that they count. `done_before` is how many items had
+    ended when the job was last queued. A job with `deleted_at` is gone for everyone; its rows and
+    files go a little later.
     """
 
     __tablename__ = "jobs"
 
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     id: Mapped[str] = mapped_column(String(40), unique=True)
     state: Mapped[str] = mapped_column(String(16), index=True)
     version: Mapped[int] = mapped_column(default=1)
@@ -78,7 +79,8 @@ class Item(Base):
     """One input of a job.
 
     `owner` and `attempt` are the fence: a result counts only if both are still as when the item
-    was claimed. `deaths` counts the workers that died of it.
+    was claimed. `deaths` counts the workers that died of it since it was last queued; `spent` the
+    attempts that ended, in a result, an error or a death: no drain or restart of a server is one.
     """
 
     __tablename__ = "items"
@@ -95,9 +97,19 @@ class Item(Base):
     owner: Mapped[str | None] = mapped_column(String(40))
     attempt: Mapped[int] = mapped_column(default=0)
     deaths: Mapped[int] = mapped_column(default=0)
+    spent: Mapped[int] = mapped_column(default=0, server_default="0")
     result: Mapped[JsonObject | None]
     error: Mapped[JsonObject | None]
     finished_at: Mapped[float | None]
+
+
+class Counter(Base):
+    """The last number that was given of a kind, also when what had it is erased."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[int]
 
 
 class IdempotencyKey(Base):

@@ -135,7 +135,13 @@ class ItemView(_Strict):
     image: str | None
     dataset: str | None
     path: str | None
-    attempt: int
+    attempt: Annotated[
+        int,
+        Field(
+            description="attempts spent: those that ended in a result, an error or the death of "
+            "the worker; the end of a server, also by force, and a cancelled job spend none"
+        ),
+    ]
     facts: dict[str, Any] | None
     pictures: dict[str, str]
     arrays: dict[str, str]
@@ -182,7 +188,7 @@ def item_view(row: Item) -> ItemView:
         image=row.image,
         dataset=row.dataset,
         path=row.path,
-        attempt=row.attempt,
+        attempt=row.spent,
         facts=result.get("facts"),
         pictures=result.get("pictures", {}),
         arrays=result.get("arrays", {}),

@@ -1,6 +1,7 @@
 """SIGTERM while uploads, pages and a job are under way: exit code 0, and soon, every time.
 
-Exit code 1 if a server ended otherwise, or took longer than its limit.
+Exit code 1 if a server ended otherwise, took longer than its limit, or left an item that was not at
+its end claimed or with an attempt spent.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import http.client
 import io
 import json
 import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -89,6 +91,19 @@ def once(folder: Path, clients: int, delay_s: float) -> tuple[int | None, float]
     return code, spent
 
 
+def wronged(folder: Path) -> tuple[int, int]:
+    """Of the items in a database that no server has: those that ended, and those that lost by it.
+
+    No image of this script ends a worker, so one attempt is spent on each item that has ended.
+    """
+    with contextlib.closing(sqlite3.connect(folder / "deconvnet.sqlite")) as database:
+        ended = "state IN ('succeeded', 'failed')"
+        (items,) = database.execute(f"SELECT count(*) FROM items WHERE {ended}").fetchone()
+        lost = f"state = 'running' OR spent <> CASE WHEN {ended} THEN 1 ELSE 0 END"
+        (wrong,) = database.execute(f"SELECT count(*) FROM items WHERE {lost}").fetchone()
+    return int(items), int(wrong)
+
+
 def main() -> int:
     """Print the table; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,19 +113,28 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments of SIGTERM")
     given = parser.parse_args()
     moments = random.Random(given.seed)
-    found = []
+    found, ended, wrong = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
         for number in range(given.runs):
             delay = moments.choice((0.0, moments.uniform(0, 1), moments.uniform(0, 8)))
             # Ten servers, one after the other, share a directory and its unfinished jobs.
-            found.append(once(Path(folder, str(number // 10)), given.clients, delay))
+            place = Path(folder, str(number // 10))
+            found.append(once(place, given.clients, delay))
             code, spent = found[-1]
-            print(f"run {number}: SIGTERM after {delay:.2f} s, code {code} in {spent:.1f} s")
+            items, lost = wronged(place)
+            ended, wrong = max(ended, items), wrong + lost
+            print(
+                f"run {number}: SIGTERM after {delay:.2f} s, code {code} in {spent:.1f} s; "
+                f"{items} items at their end so far, {lost} wronged"
+            )
     good = [spent for code, spent in found if code == 0 and spent <= given.most_s]
     times = sorted(spent for _, spent in found)
     middle, last = times[len(times) // 2], times[-1]
-    print(f"{len(good)} of {given.runs} exit 0; median {middle:.1f} s, longest {last:.1f} s")
-    return int(len(good) < given.runs)
+    print(
+        f"{len(good)} of {given.runs} exit 0; median {middle:.1f} s, longest {last:.1f} s; "
+        f"{wrong} items claimed for ever or with an attempt spent by it"
+    )
+    return int(len(good) < given.runs or wrong > 0 or ended == 0)
 
 
 if __name__ == "__main__":

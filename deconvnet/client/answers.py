@@ -93,6 +93,7 @@ class Item(Answer):
 
     Attributes:
         state: pending, running, succeeded, failed or skipped.
+        attempt: how many were spent: ended in a result, an error or the death of the worker.
         facts: what the method tells, in JSON.
         pictures, arrays: names → addresses on the server; the first is the main one.
         sha256: of the image's bytes that it was computed on.

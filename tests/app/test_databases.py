@@ -218,7 +218,7 @@ def test_a_text_that_postgresql_cannot_hold_is_refused(
         assert client.get("/api/v1/jobs/job%00").status_code in (404, 422)
 
 
-def test_the_story_of_jobs_from_before_the_events_begins_with_how_they_stand(
+def test_jobs_of_the_first_schema_begin_their_story_with_how_they_stand(
     postgres: Cluster, url: str, tmp_path: Path
 ) -> None:
     from alembic import command
@@ -239,8 +239,19 @@ def test_the_story_of_jobs_from_before_the_events_begins_with_how_they_stand(
                 "succeeded, failed, skipped, created_at, updated_at) VALUES ('job_1', 'failed', 7, "
                 """'{}', '{}', '{"code": "broken"}', 3, 1, 2, 0, 1.5, 2.5)"""
             )
+            for n, (state, attempt, deaths) in enumerate(
+                [("succeeded", 5, 1), ("failed", 1, 0), ("failed", 4, 3), ("skipped", 2, 0)]
+            ):
+                connection.exec_driver_sql(
+                    "INSERT INTO items (job, n, state, attempt, deaths) "
+                    f"SELECT seq, {n}, '{state}', {attempt}, {deaths} FROM jobs"
+                )
             command.upgrade(config, "head")
             (event,) = connection.execute(sqlalchemy.text("SELECT version, data FROM events"))
+            spent = connection.execute(sqlalchemy.text("SELECT spent FROM items ORDER BY n"))
+            assert spent.scalars().all() == [2, 1, 3, 0]
+            last = connection.execute(sqlalchemy.text("SELECT value, seq FROM counters, jobs"))
+            assert [row.value - row.seq for row in last] == [0]
         engine.dispose()
         data = event.data if isinstance(event.data, dict) else json.loads(event.data)
         assert event.version == 7

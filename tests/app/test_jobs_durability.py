@@ -309,6 +309,8 @@ def test_sigterm_lets_running_work_end_and_the_next_server_does_the_rest(
 
     server = launch()
     assert finish(server, job)["counts"]["succeeded"] == 8
+    items = server.client.get(f"/api/v1/jobs/{job}/items").json()["items"]
+    assert [item["attempt"] for item in items] == [1] * 8
 
 
 def test_a_second_server_on_the_same_data_is_refused_and_told_of_the_first(

@@ -10,6 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from app.artifacts import ArtifactStore, remove_unfinished
 from app.datasets import Datasets
 from app.db import jobs as store
+from app.db import retention
 from app.db.engine import Database
 from app.db.models import Base, Job
 from app.db.sqlite import journal_mode
@@ -127,6 +128,7 @@ def test_only_the_latest_claim_of_an_item_counts(db: Database) -> None:
         item = store.item(session, job.seq, 0)
         assert item is not None
         assert item.result == {"from": "new"}
+        assert (item.attempt, item.spent) == (2, 1)
 
 
 def test_claims_that_nobody_holds_are_given_back_and_the_others_stand(db: Database) -> None:
@@ -153,6 +155,24 @@ def test_an_item_is_set_aside_after_as_many_deaths_as_allowed(db: Database) -> N
         job = store.get(session, "job_1")
         assert job is not None
         assert (job.state, job.succeeded, job.failed) == ("succeeded", 1, 1)
+        spent = [(one.attempt, one.spent) for one in store.items(session, job.seq, None, -1, 9)]
+        assert spent == [(3, 3), (2, 1)]
+
+
+def test_the_number_of_an_erased_job_is_not_given_again(db: Database) -> None:
+    def seq(number: int) -> int:
+        job = Job(
+            id=f"job_{number}", state="queued", request={}, fingerprints={}, total=1,
+            created_at=1.0, updated_at=1.0, version=1, succeeded=0, failed=0, skipped=0,
+        )  # fmt: skip
+        with db.write() as session:
+            store.create(session, job, [store.Input(image="a")])
+        return job.seq
+
+    first = seq(2)
+    with db.write() as session:
+        retention.erase(session, first)
+    assert seq(3) == first + 1
 
 
 def test_a_transaction_that_fails_leaves_no_trace(db: Database) -> None:
