@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +42,41 @@ def check_input(net: Network, x: Tensor) -> Tensor:
 def finite(x: Tensor) -> bool:
     """Whether there is no NaN or infinity: they survive a sum, which is the cheaper test."""
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+
+
+class _Step(NamedTuple):
+    """A node's value from those of `inputs`: by its op, or joined with the op below it."""
+
+    place: int
+    inputs: tuple[int, ...]
+    joined: Callable[[Tensor], Tensor] | None = None
+
+
+def _joined(net: Network) -> Mapping[int, _Step]:
+    """The nodes that are taken in one step with the only node that they read."""
+    if "joined" not in net.cache:
+        uses = Counter(below for node in net.nodes for below in node.inputs)
+        found = {}
+        for place, node in enumerate(net.nodes):
+            below = net.nodes[node.inputs[0]] if len(node.inputs) == 1 else None
+            if below is None or below.op is None or uses[node.inputs[0]] > 1:
+                continue
+            assert node.op is not None
+            if (joined := node.op.joined(below.op)) is not None:
+                found[place] = _Step(place, below.inputs, joined)
+        net.cache["joined"] = found
+    steps: Mapping[int, _Step] = net.cache["joined"]
+    return steps
+
+
+def _steps(net: Network, places: Sequence[int]) -> list[_Step]:
+    """The way up to some nodes. A node is taken in the same way, whatever else is asked for."""
+    joined, wanted, found = _joined(net), set(places), []
+    for place in range(max(places), INPUT, -1):
+        if place in wanted:
+            found.append(joined.get(place, _Step(place, net.nodes[place].inputs)))
+            wanted.update(found[-1].inputs)
+    return found[::-1]
 
 
 def needed(net: Network, places: Sequence[int]) -> list[int]:
@@ -85,29 +121,31 @@ def _walk(
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """The values of `places`, and what was recorded; with `see`, it is shown them, none is kept."""
     given, x = x, check_input(net, x)
-    order = needed(net, places)
-    uses = Counter(below for place in order for below in net.nodes[place].inputs)
+    steps = _steps(net, places)
+    uses = Counter(below for step in steps for below in step.inputs)
     values: dict[int, Tensor] = {INPUT: x}
     kept: dict[int, Tensor] = {}
     asked = set(places) if see is None else set()
-    for place in order:
-        node = net.nodes[place]
-        assert node.op is not None
-        inputs = [values[below] for below in node.inputs]
-        if way is None:
-            spent = uses[node.inputs[0]] == len(inputs) == 1 and node.inputs[0] not in asked
-            if spent and alone(inputs[0], node.inputs[0], values, given):
-                values[place] = node.op.forward_over(inputs[0])
+    for place, below_it, joined in steps:
+        op = net.nodes[place].op
+        assert op is not None
+        inputs = [values[below] for below in below_it]
+        if joined is not None:
+            values[place] = joined(*inputs)
+        elif way is None:
+            spent = uses[below_it[0]] == len(inputs) == 1 and below_it[0] not in asked
+            if spent and alone(inputs[0], below_it[0], values, given):
+                values[place] = op.forward_over(inputs[0])
             else:
-                values[place] = node.op.forward(*inputs)
+                values[place] = op.forward(*inputs)
         else:
-            values[place], saved = node.op.record(way, *inputs)
+            values[place], saved = op.record(way, *inputs)
             if saved is not None:
                 kept[place] = saved
         if see is not None and place in places:
             see(place, values[place])
         del inputs
-        for below in node.inputs:
+        for below in below_it:
             uses[below] -= 1
             if uses[below] == 0 and below not in asked:
                 values.pop(below, None)

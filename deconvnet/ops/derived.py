@@ -1,8 +1,11 @@
 """What is computed from weights alone: made when it is first asked for, kept until they change."""
 
 from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 State = tuple[tuple[int, int, object], ...]
 
@@ -17,20 +20,20 @@ def state(weights: Iterable[Tensor]) -> State | None:
     return tuple(found)
 
 
-class Derived:
-    """One tensor, computed from one weight.
+class Derived(Generic[T]):
+    """What is computed from some weights.
 
     Args:
-        make: computes it from the weight as it is now.
+        make: computes it from the weights as they are now.
     """
 
-    def __init__(self, make: Callable[[], Tensor]) -> None:
+    def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._held: tuple[State, Tensor] | None = None
+        self._held: tuple[State, T] | None = None
 
-    def of(self, weight: Tensor) -> Tensor:
-        """The tensor for the weight as it is now."""
-        now = state([weight])
+    def of(self, *weights: Tensor) -> T:
+        """It, for the weights as they are now."""
+        now = state(weights)
         if now is None:
             return self._make()
         if self._held is None or self._held[0] != now:

@@ -1,5 +1,6 @@
 """Normalisation: batch norm goes down by its scale, contrast normalisation is passed by (ZF)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -7,6 +8,8 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, register
+from deconvnet.ops.conv import Conv
+from deconvnet.ops.derived import Derived
 
 
 class BatchNorm(Op):
@@ -33,6 +36,27 @@ class BatchNorm(Op):
         return F.batch_norm(
             xs[0], self._mean, self._variance, self._weight, self._bias, eps=self._eps
         )
+
+    def joined(self, below: Op) -> Callable[[Tensor], Tensor] | None:
+        """After a convolution: that of (scale · W) x + (scale · b + shift)."""
+        if not isinstance(below, Conv):
+            return None
+        tensors = (below.weight, below.bias, self._mean, self._variance, self._weight, self._bias)
+        weights = [tensor for tensor in tensors if tensor is not None]
+        folded = Derived(lambda: self._folded(below))
+        return lambda x: folded.of(*weights).forward(x)
+
+    def _folded(self, conv: Conv) -> Conv:
+        # In float64, so that each weight is rounded once.
+        scale = (self._variance.double() + self._eps).rsqrt()
+        if self._weight is not None:
+            scale *= self._weight
+        shift = -self._mean.double() if conv.bias is None else conv.bias - self._mean.double()
+        shift *= scale
+        if self._bias is not None:
+            shift += self._bias
+        weight = (conv.weight * scale.view(-1, 1, 1, 1)).to(conv.weight)
+        return Conv(weight, shift.to(weight), conv.window, conv.groups)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         return [g * self.scale.view(-1, *(1,) * (g.dim() - 2))]

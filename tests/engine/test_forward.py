@@ -157,3 +157,39 @@ def test_a_layer_that_does_not_exist_is_refused(net: dn.Network) -> None:
 def test_an_unknown_way_down_is_refused(net: dn.Network, rule: str, lrn: str) -> None:
     with pytest.raises(ParameterError, match="'other', expected"):
         record(net, image(net), ["first"], rule, lrn)
+
+
+def _normed(affine: bool, bias: bool, groups: int) -> nn.Module:
+    torch.manual_seed(0)
+    return randomise(
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=bias),
+            nn.BatchNorm2d(6, affine=affine, eps=0.1),
+            nn.ReLU(),
+            nn.Conv2d(6, 4, 3, padding=2, dilation=2, groups=groups, bias=bias),
+            nn.BatchNorm2d(4, affine=affine),
+        )
+    )
+
+
+@pytest.mark.parametrize(("affine", "bias", "groups"), [(True, False, 1), (False, True, 2)])
+def test_convolutions_joined_with_their_norms_give_the_modules_values(affine, bias, groups) -> None:
+    module = _normed(affine, bias, groups)
+    net = dn.trace(module, (3, *SIZE))
+    x = image(net, n=2)
+    for _ in range(2):
+        with torch.no_grad():
+            assert torch.allclose(run(net, x), module(x), rtol=1e-12, atol=1e-12)
+            for tensor in (*module.parameters(), *module.buffers()):  # whoever trains goes on
+                tensor.mul_(1.5) if tensor.is_floating_point() else None
+
+
+def test_what_else_is_asked_for_changes_no_bit_where_operations_are_joined() -> None:
+    net = dn.trace(_normed(True, True, 1).float(), (3, *SIZE))
+    x, norms = image(net, n=2).float(), ["1", "4"]
+    alone, together = capture(net, x, norms), capture(net, x, list(net.layers))
+    kept = record(net, x, norms).activations
+    for name in norms:
+        assert torch.equal(alone[name], together[name])
+        assert torch.equal(alone[name], kept[name])
+        assert torch.equal(alone[name], capture(net, x, [name])[name])
