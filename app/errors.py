@@ -5,6 +5,7 @@ AppError
 ├── ArtifactMissingError  a stored file that is not there
 ├── StorageFullError      no room left, on the disk or in the quota, or a disk that takes no writes
 ├── DatabaseError_        a database that cannot be used as it is: corrupt, or of a newer program
+├── DamagedError          rows of the database that cannot be read
 ├── TokenError            a token file that cannot be used as it is
 ├── PortError             a port that cannot be listened on
 ├── ClusterError          a Ray cluster that is not there, or that is not used as it is
@@ -71,6 +72,10 @@ class StorageFullError(AppError):
 
 class DatabaseError_(AppError):
     """A database that cannot be used as it is."""
+
+
+class DamagedError(AppError):
+    """What the database holds cannot be read; whatever needs no such row goes on."""
 
 
 class TokenError(AppError):

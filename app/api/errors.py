@@ -17,6 +17,7 @@ from app.compute.scheduler import WorkerLostError
 from app.compute.units import UnitError
 from app.errors import (
     ArtifactMissingError,
+    DamagedError,
     Refusal,
     StorageFullError,
     invalid_body,
@@ -114,6 +115,7 @@ _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
     StorageFullError: lambda error: Refusal(507, "storage_full", str(error)),
     ArtifactMissingError: lambda error: Refusal(404, "not_found", str(error)),
     WorkerLostError: lambda _: Refusal(503, "stopping", "The server is stopping.", retry_after=5),
+    DamagedError: lambda error: Refusal(503, "database_damaged", str(error), retry_after=60),
     database.OperationalError: lambda _: _DATABASE_BUSY,
     database.InterfaceError: lambda _: _DATABASE_BUSY,
     database.TimeoutError: lambda _: _DATABASE_BUSY,

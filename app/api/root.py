@@ -1,13 +1,13 @@
 """The interface's front door and the two questions that watchdogs ask."""
 
 from fastapi import APIRouter, Response
-from sqlalchemy import text
 
 import deconvnet
 from app.api.deps import State
 from app.api.described import content
 from app.api.links import API
 from app.api.models import Root
+from app.db import totals
 from app.errors import Refusal
 from app.metrics import MEDIA_TYPE
 
@@ -28,9 +28,10 @@ def readyz(state: State) -> dict[str, str]:
     """The database answers too, and jobs, computing and tidying up go on."""
     if found := state.troubles():
         told = "; ".join(f"{name}: {trouble}" for name, trouble in found.items())
-        raise Refusal(503, "not_ready", f"A part of the server fails: {told}. The log says why.")
+        detail = f"A part of the server fails: {told}. The log says why."
+        raise Refusal(503, "not_ready", detail, retry_after=5)
     with state.db.read() as session:
-        session.execute(text("SELECT 1"))
+        totals.jobs_by_state(session)
     return {"status": "ok"}
 
 

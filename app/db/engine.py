@@ -1,5 +1,6 @@
 """The database: opening, migrating, transactions."""
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,22 @@ from sqlalchemy.orm import Session
 
 from app.db import postgres, sqlite
 from app.db.jobs import CHANGED
-from app.db.refusals import disk_refusal
+from app.db.refusals import damage, disk_refusal
 from app.errors import DatabaseError_
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell what is damaged from what is busy."""
+    try:
+        yield
+    except Exception as error:
+        if found := damage(error):
+            log.error("The database is damaged: %s", error)
+            raise found from error
+        raise
 
 
 class Database:
@@ -50,8 +65,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that sees one state of the database."""
-        with Session(self._dialect.reader) as session:
+        """A session that sees one state of the database.
+
+        Raises:
+            DamagedError: what is asked for cannot be read.
+        """
+        with _told(), Session(self._dialect.reader) as session:
             yield session
 
     @contextmanager
@@ -62,8 +81,9 @@ class Database:
 
         Raises:
             StorageFullError: the disk takes no writes.
+            DamagedError: what is asked for cannot be read.
         """
-        with Session(self._dialect.writer, expire_on_commit=False) as session:
+        with _told(), Session(self._dialect.writer, expire_on_commit=False) as session:
             try:
                 with session.begin():
                     yield session

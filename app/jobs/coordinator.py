@@ -24,7 +24,7 @@ from app.db import jobs as store
 from app.db.engine import Database
 from app.db.models import Job, JsonObject
 from app.db.refusals import never_taken
-from app.errors import Refusal, StorageFullError
+from app.errors import DamagedError, Refusal, StorageFullError
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Coordinator:
             try:
                 self._step()
                 patience, self._trouble = 0.25, None
-            except (SQLAlchemyError, OSError, StorageFullError) as error:
+            except (SQLAlchemyError, OSError, StorageFullError, DamagedError) as error:
                 log.warning("Jobs do not go on: %s; trying again", error)
                 time.sleep(patience)
                 patience = min(2 * patience, MOST_PATIENCE_S)

@@ -17,7 +17,7 @@ from app.artifacts import ArtifactStore
 from app.compute.cache import ResultCache
 from app.db import retention as store
 from app.db.engine import Database
-from app.errors import StorageFullError
+from app.errors import DamagedError, StorageFullError
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Janitor:
         while not self._stopping.wait(ROUND_S):
             try:
                 self.tidy(self.now(), old_files=time.monotonic() >= self._old_files_at)
-            except (SQLAlchemyError, OSError, StorageFullError) as error:
+            except (SQLAlchemyError, OSError, StorageFullError, DamagedError) as error:
                 log.warning("Nothing could be tidied up: %s; trying again", error)
             except Exception:
                 log.exception("Tidying up crashed; trying again")

@@ -154,3 +154,22 @@ def test_a_window_takes_as_many_as_it_says_and_moves_on(monkeypatch: pytest.Monk
     assert window.take() == pytest.approx(1)
     now += 1
     assert [window.take() for _ in range(3)] == [0, 0, 60]
+
+
+def test_a_database_that_is_damaged_is_told_and_is_not_ready(
+    tiny_settings: Callable[..., Settings],
+) -> None:
+    settings = tiny_settings()
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        assert client.get("/readyz").status_code == 200
+        file = settings.data_dir / "deconvnet.sqlite"
+        whole = file.read_bytes()
+        changed = whole[:24] + b"\xff\xff\xff\xff" + whole[28:4096]  # or caches are believed
+        file.write_bytes(changed + b"\xa5" * (len(whole) - 4096))
+        for address in ("/readyz", "/api/v1/jobs", "/jobs", "/metrics"):
+            answer = client.get(address)
+            assert answer.status_code == 503, address
+            assert answer.json()["type"] == "urn:deconvnet:problem:database_damaged"
+            assert "Retry-After" in answer.headers
+        assert client.get("/livez").status_code == 200
+        file.write_bytes(whole)

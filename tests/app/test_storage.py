@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 
 from app.artifacts import ArtifactStore, remove_unfinished
 from app.datasets import Datasets
@@ -14,7 +15,7 @@ from app.db import retention
 from app.db.engine import Database
 from app.db.models import Base, Job
 from app.db.sqlite import journal_mode
-from app.errors import ArtifactMissingError, DatabaseError_, StorageFullError
+from app.errors import ArtifactMissingError, DamagedError, DatabaseError_, StorageFullError
 
 pytestmark = pytest.mark.databases
 
@@ -173,6 +174,31 @@ def test_the_number_of_an_erased_job_is_not_given_again(db: Database) -> None:
     with db.write() as session:
         retention.erase(session, first)
     assert seq(3) == first + 1
+
+
+def test_a_table_that_is_gone_is_damage(db: Database) -> None:
+    with db.write() as session:
+        session.execute(text("ALTER TABLE items RENAME TO elsewhere"))
+    with pytest.raises(DamagedError, match="restore a backup"), db.read() as session:
+        store.items(session, 1, None, -1, 10)
+
+
+@pytest.mark.parametrize("told", ["x'7b2261223a'", "x'22ff22'"], ids=["half a JSON", "no UTF-8"])
+def test_a_text_that_is_not_as_it_was_written_is_damage(tmp_path: Path, told: str) -> None:
+    db = Database(tmp_path / "jobs.sqlite")
+    db.migrate()
+    with db.write() as session:
+        job = Job(
+            id="job_1", state="queued", request={}, fingerprints={}, total=2, created_at=1.0,
+            updated_at=1.0, version=1, succeeded=0, failed=0, skipped=0,
+        )  # fmt: skip
+        store.create(session, job, [store.Input(image="a"), store.Input(image="b")])
+        session.execute(text(f"UPDATE items SET result = CAST({told} AS TEXT) WHERE n = 0"))
+    with pytest.raises(DamagedError), db.read() as session:
+        store.items(session, 1, None, -1, 10)
+    with db.read() as session:
+        assert store.item(session, 1, 1) is not None
+    db.close()
 
 
 def test_a_transaction_that_fails_leaves_no_trace(db: Database) -> None:
