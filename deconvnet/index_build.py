@@ -140,7 +140,8 @@ def build_index(
             steps = _here(scan, decoder) if scanner is None else scanner(scan)
             _run_scan(scan, steps, root, checkpoint_every, reporter)
             if sprites:
-                artist = Artist(net, scan.tops, scan.digests, plan.block, root)
+                half = max(1, plan.block // 2)  # the canvases take their part of the memory
+                artist = Artist(net, scan.tops, scan.digests, half, root)
                 artist.draw(decoder, progress, on_progress)
         finally:
             decoder.close()

@@ -11,6 +11,7 @@ hits alone, so the pictures do not depend on how often a build was killed.
 """
 
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,10 +34,11 @@ from deconvnet.network import Network
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.projection import descend_crops
 from deconvnet.receptive import field
+from deconvnet.room import give_back
 from deconvnet.topk import EMPTY, TopK
 
-_GROUP_BYTES = 64 * 2**20  # of the projections and patches of one group
-_SHEETS = 64  # written together
+_GROUP_BYTES = 20 * 2**20  # of the projections and patches of one group
+_SHEETS = 16  # written together
 _COMPRESSION = 3  # of PNG: a third of the time of the default, a tenth larger
 
 Pixels = NDArray[np.uint8]
@@ -134,7 +136,7 @@ class Artist:
     Args:
         tops: the hits of each layer.
         digests: of each image as it was when it was indexed; see `Loaded.digest`.
-        block: images per forward pass.
+        block: images per forward pass, and activations per walk down.
         root: the index's folder.
     """
 
@@ -164,7 +166,7 @@ class Artist:
         }
         total = sum(top.channels for top in self.tops.values()) * self.k
         reporter = Reporter("draw", 0, total, progress, call)
-        with ThreadPoolExecutor() as threads:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
             for group in grouped(sizes, _GROUP_BYTES):
                 if self._drawn(group):
                     reporter.advance(sum(share.last - share.first for share in group) * self.k)
@@ -200,9 +202,11 @@ class Artist:
                 [picture.pixels.numpy() for picture in pictures if picture.pixels is not None],
                 forward.record(self.net, stack(self.net, pictures, len(block)), layers),
             )
+            give_back()  # what the way up took, before the way down takes more
             for share, canvas in zip(group, canvases, strict=True):
                 reporter.advance(self._paint(share, canvas, visit))
             self._keep(block, threads)
+            give_back()
         for share, canvas in zip(group, canvases, strict=True):
             self._write(share, canvas, threads)
 
