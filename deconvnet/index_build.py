@@ -129,6 +129,7 @@ def build_index(
     )
     with store.building(root):
         if _finished(root, plan):
+            store.drop_checkpoint(root)
             return open_index(root)
         scan = Scan(net, opened, plan)
         if not scan.resume(root):

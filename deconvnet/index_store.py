@@ -179,6 +179,11 @@ def commit(root: Path, manifest: Mapping[str, Any]) -> None:
     }  # fmt: skip
     body = {"id": fingerprint.of(body), **body}
     write_files(root, {MANIFEST: json.dumps(body, indent=1).encode()})
+    drop_checkpoint(root)
+
+
+def drop_checkpoint(root: Path) -> None:
+    """Remove the checkpoint of a build that is finished; one that was killed here has left it."""
     (root / CHECKPOINT).unlink(missing_ok=True)
 
 

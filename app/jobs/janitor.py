@@ -41,7 +41,7 @@ class Janitor:
         self._cache = cache
         self._retention_s = retention_s
         self._stopping = threading.Event()
-        self._started, self._started_monotonic = time.time(), time.monotonic()
+        self._offset = time.time() - time.monotonic()
         self._old_files_at = 0.0
         self._thread = threading.Thread(target=self._loop, name="janitor", daemon=True)
 
@@ -70,11 +70,14 @@ class Janitor:
                 log.exception("Tidying up crashed; trying again")
 
     def now(self) -> float:
-        """The time, but never later than as many seconds after the start as have passed since.
+        """The time, but never later than as many seconds after any earlier look as have passed.
 
-        A clock that jumps ahead ends nothing before its time.
+        A clock that jumps ahead ends nothing before its time, also where that only puts right a
+        clock that was behind: what ended meanwhile has kept the wrong time.
         """
-        return min(time.time(), self._started + time.monotonic() - self._started_monotonic)
+        passed = time.monotonic()
+        self._offset = min(self._offset, time.time() - passed)
+        return passed + self._offset
 
     def tidy(self, now: float, *, old_files: bool) -> int:
         """Do it all once; how many files were removed.

@@ -259,14 +259,15 @@ def test_jobs_uploads_and_results_of_pages_are_kept_for_the_retention_only(
 def test_a_clock_that_jumps_ends_nothing_before_its_time(
     app: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, janitor, before = run(client), app.state.deconv.janitor, time.time()
-    for days in (30, -30):
+    janitor, before = app.state.deconv.janitor, time.time()
+    ended = [run(client)["id"]]
+    for days in (30, -30, 0):
         monkeypatch.setattr(time, "time", lambda days=days: before + days * DAY_S)
         janitor.tidy(janitor.now(), old_files=True)
-        assert client.get(f"/api/v1/jobs/{job['id']}/items/0/heatmap.png").status_code == 200
-        assert run(client, limit=4)["state"] == "succeeded"
-    monkeypatch.undo()
-    assert abs(janitor.now() - time.time()) < 1
+        ended.append(run(client, limit=4)["id"])
+        for job in ended:  # those, too, that ended while the clock was behind
+            path = f"/api/v1/jobs/{job}/items/0/heatmap.png"
+            assert client.get(path).status_code == 200, (days, job)
 
 
 def test_a_full_quota_refuses_jobs_names_the_remedy_and_takes_them_again_when_there_is_room(

@@ -12,6 +12,7 @@ SHORT = {
     "idempotency": ["--keys", "2", "--posts", "20"],
     "streams": ["--streams", "4", "--cuts", "3", "--images", "8", "--most-s", "60"],
     "schema_fuzz": ["--examples", "1", "--phases", "fuzzing,stateful"],
+    "clock_jump": ["--pictures", "40"],
     "poison": ["--pictures", "9"],
     "server_kills": ["--kills", "2", "--ready-s", "120", "--leave-s", "60"],
     "worker_kills": ["--items", "30", "--kills", "3"],

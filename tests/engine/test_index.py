@@ -219,6 +219,14 @@ def test_a_build_that_was_killed_goes_on_to_the_same_files(stop, images, index, 
     assert contents(out) == contents(index.path)
 
 
+def test_a_build_that_was_killed_at_its_very_end_leaves_no_checkpoint(images, index, tmp_path):
+    out = tmp_path / "out"
+    build(images, out)
+    (out / "checkpoint.safetensors").write_bytes(b"what its last step removes")
+    build(images, out)
+    assert contents(out) == contents(index.path)
+
+
 def test_a_checkpoint_of_another_number_of_threads_is_not_gone_on_from(images, tmp_path):
     def stop(phase, done, _):
         if phase == "draw":
