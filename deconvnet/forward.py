@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from deconvnet.errors import InputError
+from deconvnet.errors import GraphError, InputError
 from deconvnet.graph import INPUT
 from deconvnet.network import Network
 from deconvnet.ops.base import Way
@@ -21,7 +21,8 @@ def check_input(net: Network, x: Tensor) -> Tensor:
         x: [n, c, h, w], or [c, h, w] for one image.
 
     Raises:
-        InputError: another shape, or NaN or infinity among the values.
+        InputError: another shape, NaN or infinity among the values, or a tensor of another kind.
+        GraphError: the network's parameters have gone to another device or precision.
     """
     if not isinstance(x, Tensor):
         raise InputError(f"The input is a {type(x).__name__}, expected a tensor [n, c, h, w].")
@@ -33,10 +34,25 @@ def check_input(net: Network, x: Tensor) -> Tensor:
             f"The input is {list(x.shape)}, expected [n, {size}] for {net.name}; "
             "net.preprocess(image) gives it."
         )
-    x = x.detach().to(net.device, net.dtype)
+    here = (net.device, net.dtype)
+    if here != net.made_in:
+        raise GraphError(
+            f"The parameters of {net.name} are {_spelt(here)} now, and were {_spelt(net.made_in)} "
+            "when it was traced; trace it again."
+        )
+    if x.is_complex() or x.layout != torch.strided or x.is_meta:
+        raise InputError(
+            f"The input is a tensor of {x.dtype}, {x.layout}, on {x.device}; expected real numbers "
+            "in a dense tensor."
+        )
+    x = x.detach().to(*here)
     if not finite(x):
         raise InputError("The input holds NaN or infinity; preprocess the image again.")
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _spelt(place: tuple[torch.device, torch.dtype]) -> str:
+    return f"{place[1]} on {place[0]}"
 
 
 def finite(x: Tensor) -> bool:

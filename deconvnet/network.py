@@ -5,14 +5,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from deconvnet import fingerprint, zoo
 from deconvnet.errors import AddressError, ParameterError, nearest
 from deconvnet.graph import INPUT, build
+from deconvnet.ops.base import Op
+from deconvnet.ops.derived import state
 from deconvnet.preprocess import Preprocess
 from deconvnet.receptive import reach
+from deconvnet.region import Window
 from deconvnet.traceable import like
 
 
@@ -64,6 +69,7 @@ class Network:
         nodes: call sites in order of execution, the input first.
         landmarks: "conv1" … to the names of nodes.
         module: an eval copy that shares the caller's parameters.
+        made_in: the device and precision of the parameters when it was traced.
         weights: what was asked for: "DEFAULT", a path, or None for random ones.
     """
 
@@ -81,6 +87,7 @@ class Network:
     ) -> None:
         self.name = name or type(module).__name__
         self.module, self.nodes = build(module, input_size)
+        self.made_in = (self.device, self.dtype)
         self.input_size = (input_size[0], input_size[1], input_size[2])
         self.preprocess = preprocess or Preprocess((input_size[1], input_size[2]))
         self.classes = tuple(classes) if classes is not None else None
@@ -138,9 +145,12 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """Content key of weights, architecture and preprocessing: hex, 64 characters."""
-        if "fingerprint" not in self.cache:
-            self.cache["fingerprint"] = _fingerprint(self)
-        return str(self.cache["fingerprint"])
+        weights = self.module.state_dict()
+        now = state(weights.values())
+        held = self.cache.get("fingerprint")
+        if held is None or now is None or held[0] != now:
+            held = self.cache["fingerprint"] = (now, _fingerprint(self, weights))
+        return str(held[1])
 
     def find(self, layer: str) -> int:
         """The place of a landmark or call site among the nodes.
@@ -178,10 +188,36 @@ def _layer_table(net: Network) -> LayerTable:
     return LayerTable([replace(row, name=name) for row, name in zip(rows, names, strict=True)])
 
 
-def _fingerprint(net: Network) -> str:
-    state = {name: t.detach().cpu().float().numpy() for name, t in net.module.state_dict().items()}
-    shape = [(n.name, n.op.kind if n.op else "input", n.inputs, n.shape) for n in net.nodes]
-    return fingerprint.of([fingerprint.of_arrays(state), shape, asdict(net.preprocess)])
+def _fingerprint(net: Network, weights: Mapping[str, Tensor]) -> str:
+    known = {weight.data_ptr() for weight in weights.values()}
+    own = {
+        f"{node.name} {name}": value
+        for node in net.nodes
+        for name, value in vars(node.op or object).items()
+        if isinstance(value, Tensor) and value.data_ptr() not in known
+    }
+    arrays = {name: _array(value) for name, value in (*weights.items(), *own.items())}
+    shape = [(n.name, _settings(n.op), n.inputs, n.shape) for n in net.nodes]
+    return fingerprint.of([fingerprint.of_arrays(arrays), shape, asdict(net.preprocess)])
+
+
+def _array(weight: Tensor) -> NDArray[np.generic]:
+    weight = weight.detach().cpu()
+    array: NDArray[np.generic] = (
+        weight if weight.dtype == torch.float64 else weight.float()
+    ).numpy()
+    return array
+
+
+def _settings(op: Op | None) -> list[str]:
+    """What an op does, its weights and functions left out."""
+    if op is None:
+        return ["input"]
+    plain_ = (
+        (name, value) for name, value in sorted(vars(op).items())
+        if isinstance(value, bool | int | float | str | tuple | list | Window | None)
+    )  # fmt: skip
+    return [op.kind, *(f"{name}={value!r}" for name, value in plain_)]
 
 
 def trace(

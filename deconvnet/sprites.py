@@ -149,6 +149,7 @@ class Artist:
         root: Path,
     ) -> None:
         self.net, self.tops, self.digests, self.block, self.root = net, tops, digests, block, root
+        self._by = f"{net.name} {net.fingerprint[:12]}"
         self.k = next(iter(tops.values())).k
         self.tiles = {layer: tile_size(net, layer) for layer in tops}
         self._kept: set[int] = set()  # images that are written already
@@ -291,7 +292,7 @@ class Artist:
             left = render.signed(torch.from_numpy(sheet(canvas.projections[unit])), scale)
             right = sheet(canvas.patches[unit]).transpose(1, 2, 0)
             line = (
-                f"{self.net.name} {self.net.fingerprint[:12]} {share.layer}:{channel} · left: "
+                f"{self._by} {share.layer}:{channel} · left: "
                 f"deconv projections, {scale.label}, zero mid-grey; right: patches · best first"
             )
             return store.sprite_path(share.layer, channel), png(np.hstack([left, right]), line)

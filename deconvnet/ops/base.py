@@ -110,6 +110,11 @@ class Op(ABC):
         """Patches down: one for each input, each of the size that the window pulls."""
 
 
+def plain(weight: Tensor | None) -> Tensor | None:
+    """A weight without its gradient's graph; taken at each use, so that a new `.data` is seen."""
+    return None if weight is None else weight.detach()
+
+
 Builder = Callable[..., tuple[Op, list[Any]]]
 
 _TABLE: dict[Any, Builder] = {}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Op, Way, pair, register
+from deconvnet.ops.base import Op, Way, pair, plain, register
 from deconvnet.ops.derived import Derived
 from deconvnet.region import Window
 from deconvnet.switches import spread
@@ -21,9 +21,19 @@ class Conv(Op):
     kind = "convolution"
 
     def __init__(self, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> None:
-        self.weight, self.bias, self.groups = weight, bias, groups
+        self._weight, self._bias, self.groups = weight, bias, groups
         self.window: Window = window
         self._matrix, self._kernel = Derived(self._as_matrix), Derived(self._downward)
+
+    @property
+    def weight(self) -> Tensor:
+        """[outputs, inputs / groups, h, w], as it is now."""
+        return self._weight.detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """[outputs], as it is now."""
+        return plain(self._bias)
 
     def _apply(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
         w = self.window
@@ -131,7 +141,7 @@ def conv2d(
         padding = _same_padding(kernel, dilation)
     padding = (0, 0) if padding == "valid" else pair(padding)
     window = Window(kernel, pair(stride), padding, dilation)
-    return Conv(weight.detach(), None if bias is None else bias.detach(), window, groups), [input]
+    return Conv(weight, bias, window, groups), [input]
 
 
 @register(nn.Conv2d)

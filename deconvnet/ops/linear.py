@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import ProjectionError, UnknownOpError
-from deconvnet.ops.base import Op, Way, register
+from deconvnet.ops.base import Op, Way, plain, register
 
 
 class Linear(Op):
@@ -17,10 +17,15 @@ class Linear(Op):
     window = None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+        self._weight, self._bias = weight, bias
+
+    @property
+    def weight(self) -> Tensor:
+        """[outputs, inputs], as it is now."""
+        return self._weight.detach()
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return F.linear(xs[0], self.weight, self.bias)
+        return F.linear(xs[0], self.weight, plain(self._bias))
 
     @property
     def multiply_adds(self) -> int:
@@ -56,7 +61,7 @@ def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> tuple[Op, 
         raise UnknownOpError(
             f"A fully connected layer on {list(input.shape[1:])} is unknown; flatten first."
         )
-    return Linear(weight.detach(), None if bias is None else bias.detach()), [input]
+    return Linear(weight, bias), [input]
 
 
 @register(nn.Linear)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Op, Way, register
+from deconvnet.ops.base import Op, Way, plain, register
 from deconvnet.ops.conv import Conv
 from deconvnet.ops.derived import Derived
 
@@ -22,39 +22,42 @@ class BatchNorm(Op):
     ) -> None:
         # Kept as they are, not as a scale: whoever trains the module on changes them in place.
         self._mean, self._variance = mean, variance
-        self._weight = None if weight is None else weight.detach()
-        self._bias = None if bias is None else bias.detach()
+        self._weight, self._bias = weight, bias
         self._eps = eps
 
     @property
     def scale(self) -> Tensor:
         """What a channel is multiplied by, [c]."""
         scale = (self._variance + self._eps).rsqrt()
-        return scale if self._weight is None else scale * self._weight
+        return scale if self._weight is None else scale * self._weight.detach()
 
     def forward(self, *xs: Tensor) -> Tensor:
         return F.batch_norm(
-            xs[0], self._mean, self._variance, self._weight, self._bias, eps=self._eps
+            xs[0], self._mean, self._variance, plain(self._weight), plain(self._bias), eps=self._eps
         )
 
     def joined(self, below: Op) -> Callable[[Tensor], Tensor] | None:
         """After a convolution: that of (scale · W) x + (scale · b + shift)."""
         if not isinstance(below, Conv):
             return None
-        tensors = (below.weight, below.bias, self._mean, self._variance, self._weight, self._bias)
-        weights = [tensor for tensor in tensors if tensor is not None]
         folded = Derived(lambda: self._folded(below))
-        return lambda x: folded.of(*weights).forward(x)
+
+        def up(x: Tensor) -> Tensor:
+            tensors = (below.weight, below.bias, self._mean, self._variance, self._weight,
+                       self._bias)  # fmt: skip
+            return folded.of(*(tensor for tensor in tensors if tensor is not None)).forward(x)
+
+        return up
 
     def _folded(self, conv: Conv) -> Conv:
         # In float64, so that each weight is rounded once.
         scale = (self._variance.double() + self._eps).rsqrt()
         if self._weight is not None:
-            scale *= self._weight
+            scale *= self._weight.detach()
         shift = -self._mean.double() if conv.bias is None else conv.bias - self._mean.double()
         shift *= scale
         if self._bias is not None:
-            shift += self._bias
+            shift += self._bias.detach()
         weight = (conv.weight * scale.view(-1, 1, 1, 1)).to(conv.weight)
         return Conv(weight, shift.to(weight), conv.window, conv.groups)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.errors import AddressError, InputError, ParameterError
+from deconvnet.errors import AddressError, GraphError, InputError, ParameterError
 from deconvnet.forward import capture, record, run, visit
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, STEPS, Drawn
@@ -141,6 +141,22 @@ def test_an_input_of_another_shape_is_refused_with_the_right_one(
 ) -> None:
     with pytest.raises(InputError, match=r"expected \[n, 3, 19, 16\]"):
         run(net, torch.zeros(shape))
+
+
+@pytest.mark.parametrize("kind", ["complex", "sparse", "meta"])
+def test_a_tensor_of_another_kind_is_refused(net: dn.Network, kind: str) -> None:
+    x = torch.zeros(1, *net.input_size)
+    other = {"complex": x + 1j, "sparse": x.to_sparse(), "meta": x.to("meta")}[kind]
+    with pytest.raises(InputError, match="expected real numbers in a dense tensor"):
+        run(net, other)
+
+
+def test_a_network_whose_parameters_have_changed_their_precision_is_traced_again() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    net = dn.trace(module, (3, 8, 8))
+    module.double()
+    with pytest.raises(GraphError, match=r"float64 on cpu now, and were torch.float32 on cpu"):
+        run(net, torch.zeros(1, 3, 8, 8))
 
 
 def test_what_is_no_tensor_is_refused(net: dn.Network) -> None:

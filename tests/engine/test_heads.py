@@ -1,6 +1,7 @@
 """What is kept of a unit's walk down: the same numbers, from whatever was asked before."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -71,6 +72,37 @@ def test_a_weight_that_changes_is_noticed() -> None:
     with torch.no_grad():
         net.module[6].weight.mul_(2)
     torch.testing.assert_close(project(), 2 * before)
+
+
+def _half(weight: Tensor) -> Tensor:
+    """One filter and one input channel doubled, the rest as it is."""
+    changed = weight.detach().clone()
+    changed[1], changed[:, 2] = 2 * changed[1], 2 * changed[:, 2]
+    return changed
+
+
+WRITES: dict[str, Callable[[Tensor], Any]] = {
+    "in place": lambda weight: weight.data.mul_(2),
+    "a filter": lambda weight: weight.data[1].zero_(),
+    "an input channel": lambda weight: weight.data[:, 2].zero_(),
+    "a tap": lambda weight: weight.data[:, :, 0, 1].zero_(),
+    "by NumPy": lambda weight: weight.detach().numpy().fill(0.5),
+    "another tensor": lambda weight: setattr(weight, "data", _half(weight)),
+}
+
+
+@pytest.mark.parametrize("layer", [0, 3, 6])
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_written_past_torch_s_count_is_noticed(name: str, layer: int) -> None:
+    net = chain()
+    x = torch.randn(1, *net.input_size, dtype=torch.float64)
+    units = [f"conv3:{channel}{at}" for channel in range(10) for at in ("", "@3,3")]
+    dn.project(net, x, units)
+    WRITES[name](net.module[layer].weight)
+    net.module[4].bias.data.add_(0.1)
+    ours, theirs = (dn.project(each, x, units) for each in (net, dn.trace(net.module, (3, 29, 31))))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.pixels, other.pixels)
 
 
 def test_running_statistics_that_change_are_noticed() -> None:

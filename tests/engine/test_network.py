@@ -112,6 +112,50 @@ def test_the_fingerprint_follows_weights_architecture_and_preprocessing() -> Non
     assert prepared.fingerprint != first
 
 
+def test_the_fingerprint_follows_weights_that_are_trained_on() -> None:
+    module = _module()
+    net = dn.trace(module, (3, 8, 8))
+    first = net.fingerprint
+    module[0].weight.data[0].mul_(2)
+    assert net.fingerprint not in (first, "")
+    assert net.fingerprint == dn.trace(module, (3, 8, 8)).fingerprint
+
+
+class _Scaled(nn.Module):
+    """A number and a tensor of its own that no parameter and no buffer holds."""
+
+    def __init__(self, number: float, offset: float) -> None:
+        super().__init__()
+        self.number, self.offset = number, torch.full((3, 1, 1), offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x * self.number + self.offset)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_Scaled(0.5, 1.0), _Scaled(0.25, 1.0)),
+        (_Scaled(0.5, 1.0), _Scaled(0.5, 2.0)),
+        (nn.LocalResponseNorm(3, alpha=0.1), nn.LocalResponseNorm(3, alpha=0.2)),
+        (nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
+        (nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(5, 1, 2)),
+        (*(nn.Sequential(nn.BatchNorm2d(3, eps=eps)) for eps in (1e-5, 1e-3)),),
+    ],
+    ids=["number", "tensor", "lrn", "average", "maximum", "norm"],
+)
+def test_the_fingerprint_follows_what_an_operation_does(one: nn.Module, other: nn.Module) -> None:
+    prints = [dn.trace(part, (3, 8, 8)).fingerprint for part in (one, one, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_network_in_double_precision_has_a_fingerprint_of_all_its_digits() -> None:
+    module = _module().double()
+    first = dn.trace(module, (3, 8, 8)).fingerprint
+    module[0].weight.data.mul_(1 + 1e-12)
+    assert dn.trace(module, (3, 8, 8)).fingerprint != first
+
+
 def test_an_unknown_model_is_refused_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"nearest: .*vgg16"):
         dn.load("vgg15", weights=None)
