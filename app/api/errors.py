@@ -81,7 +81,7 @@ def _of_body(error: RequestValidationError) -> Refusal:
     found = []
     for one in error.errors():
         if one["type"] == "json_invalid":
-            return Refusal(400, "bad_json", f"The body is not JSON: {one['msg']}.")
+            return Refusal(400, "bad_json", f"The body is not JSON: {one['ctx']['error']}.")
         source, *place = one["loc"]
         if source == "body":
             pointer = _pointed(place, error.body)

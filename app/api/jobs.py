@@ -10,12 +10,13 @@ from functools import reduce, wraps
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from app.api.bodies import StrictRoute
 from app.api.deps import Page, State
 from app.api.described import (
     ETAG,
@@ -33,12 +34,23 @@ from app.api.files import Asked, IfNoneMatch, matches, picture
 from app.api.links import API
 from app.api.models import Paged
 from app.errors import Refusal
+from app.numbers import whole_number
 from app.services import job_archive, job_events, jobs
 from app.services.job_views import ItemState, ItemView, JobRequest, JobState, JobView
 from deconvnet import methods
 from deconvnet.methods import Method
 
 Partial = Annotated[bool, Query(description="what there is so far, though the job goes on")]
+
+
+def _item_number(text: str) -> int:
+    number = whole_number(text)
+    if number is None:
+        raise Refusal(404, "not_found", f"No item has the number '{text[:80]}'.")
+    return number
+
+
+ItemNumber = Annotated[int, BeforeValidator(_item_number), Path(description="from 0", ge=0)]
 
 LONGEST_WAIT_S = 60
 KEEP_ALIVE_S = 15
@@ -85,7 +97,7 @@ def _present(job: JobView, response: Response) -> None:
 
 def make_router() -> APIRouter:
     """The routes, with the methods that are registered now."""
-    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
     for verb, path, function, given in (
         ("POST", "", _submit_route(), {"status_code": 202, "responses": SUBMITTED}),
         ("GET", "", listing, {"responses": told(LINK)}),
@@ -224,7 +236,7 @@ def items(
     return Paged(items=[_linked(job, one) for one in found], next_cursor=page.link(last))
 
 
-def item(state: State, job: str, n: int) -> ItemView:
+def item(state: State, job: str, n: ItemNumber) -> ItemView:
     """One item and what came of it."""
     return _linked(job, jobs.item(state, job, n))
 
@@ -236,14 +248,14 @@ def _linked(job: str, one: ItemView) -> ItemView:
     return one.model_copy(update={"pictures": pictures, "arrays": arrays})
 
 
-def png(state: State, job: str, n: int, name: str, asked: Asked) -> Response:
+def png(state: State, job: str, n: ItemNumber, name: str, asked: Asked) -> Response:
     """A picture of an item's result; `heatmap` is the method's main one."""
     found = _done(jobs.item(state, job, n))
     sha256 = _choose(found.pictures, name, "png")
     return picture(state.artifacts.path(sha256), sha256, asked)
 
 
-def npy(state: State, job: str, n: int, name: str, asked: Asked) -> Response:
+def npy(state: State, job: str, n: ItemNumber, name: str, asked: Asked) -> Response:
     """An array of an item's result, as NumPy saves it; `map` is the method's main one."""
     found = _done(jobs.item(state, job, n))
     sha256 = _choose(found.arrays, name, "npy")

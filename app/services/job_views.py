@@ -30,7 +30,7 @@ class ImageInput(_Strict):
     """An uploaded image."""
 
     id: Annotated[str, Field(description="as POST /images gave it", max_length=64)]
-    custom_id: Annotated[Text | None, Field(description="a name of your own")] = None
+    custom_id: Annotated[Text | None, Field(description="a name of your own, once in a job")] = None
 
 
 class ImagesInput(_Strict):

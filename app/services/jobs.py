@@ -189,6 +189,7 @@ def _inputs(
 ) -> Sequence[store.Input]:
     if isinstance(wanted, ImagesInput):
         _require_few(state, wanted.images)
+        _require_distinct(wanted.images)
         known = image_store.hashes(session, [one.id for one in wanted.images])
         return [_image_input(known, n, one) for n, one in enumerate(wanted.images)]
     paths = _dataset_paths(state, wanted)
@@ -200,6 +201,22 @@ def _require_few(state: AppState, inputs: Sequence[object]) -> None:
     most = state.settings.job_inputs
     if len(inputs) > most:
         _refuse("/inputs", f"{len(inputs)} inputs are too many: a job takes {most}. Split it.")
+
+
+def _require_distinct(images: Sequence[ImageInput]) -> None:
+    """A client tells its items apart by the names that it gave them."""
+    seen: dict[str, int] = {}
+    for n, one in enumerate(images):
+        if one.custom_id is None:
+            continue
+        first = seen.setdefault(one.custom_id, n)
+        if first < n:
+            detail = (
+                f"custom_id '{one.custom_id}' of /inputs/images/{n} is that of "
+                f"/inputs/images/{first} too. Give each image a name of its own, or none."
+            )
+            fault = Fault(f"/inputs/images/{n}/custom_id", "duplicate", detail)
+            raise Refusal(422, "duplicate_custom_id", detail, [fault])
 
 
 def _image_input(known: Mapping[str, str], n: int, one: ImageInput) -> store.Input:

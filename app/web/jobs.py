@@ -25,6 +25,7 @@ from app.web.render import add_page, html, state_of
 from app.web.words import curl_token, number, stamp
 from deconvnet import methods
 from deconvnet.methods import Method
+from deconvnet.naming import distinct
 
 router = APIRouter()
 
@@ -183,8 +184,9 @@ async def _uploads(state: AppState, form: FormData) -> list[dict[str, str]]:
         if isinstance(file, UploadFile) and file.filename:
             data = await file.read(state.settings.file_bytes + 1)
             image = await asyncio.to_thread(uploads.store_image, state, data, file.filename)
-            kept.append({"id": image.id, "custom_id": image.name})
-    return kept
+            kept.append(image)
+    names = distinct(image.name for image in kept)
+    return [{"id": image.id, "custom_id": name} for image, name in zip(kept, names, strict=True)]
 
 
 @router.post(Urls.JOBS, include_in_schema=False)

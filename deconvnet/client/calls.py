@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from deconvnet.client.answers import Event, Image, Item, Job
 from deconvnet.client.transport import Transport, UnreachableError
 from deconvnet.errors import ParameterError
+from deconvnet.naming import distinct
 
 API = "/api/v1"
 SILENCE_S = 45.0  # a stream of events says something every 15 s
@@ -110,6 +111,7 @@ class Client:
 
         Args:
             images: uploaded ones (or their ids), or the paths of files, which are uploaded first.
+                Their names become `custom_id`; of equal ones, the second is "NAME (2)".
             dataset, glob, limit: instead of `images`, those of a dataset of the server.
             target: a class by its number, or a unit such as "conv5:7".
             timeout_s: seconds that the job may take once it is started.
@@ -120,7 +122,7 @@ class Client:
             raise ParameterError("A job takes either images or a dataset: give one of the two.")
         inputs: dict[str, Any] = {"dataset": dataset, "glob": glob, "limit": limit}
         if images is not None:
-            inputs = {"images": [self._input(one) for one in images]}
+            inputs = {"images": self._inputs(images)}
         body = {
             "model": model,
             "method": method,
@@ -134,12 +136,13 @@ class Client:
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return Job.of(self._json("POST", "/jobs", json=body, headers=headers))
 
-    def _input(self, one: Image | str | Path) -> dict[str, str]:
-        if isinstance(one, Path):
-            one = self.upload(one)
-        if isinstance(one, Image):
-            return {"id": one.id, "custom_id": one.name}
-        return {"id": one}
+    def _inputs(self, images: Sequence[Image | str | Path]) -> list[dict[str, str]]:
+        kept = [self.upload(one) if isinstance(one, Path) else one for one in images]
+        names = iter(distinct(one.name for one in kept if isinstance(one, Image)))
+        return [
+            {"id": one.id, "custom_id": next(names)} if isinstance(one, Image) else {"id": one}
+            for one in kept
+        ]
 
     def job(self, job: Job | str) -> Job:
         """How a job stands now."""

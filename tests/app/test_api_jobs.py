@@ -206,8 +206,14 @@ def test_paging_walks_over_every_item_once_and_refuses_a_foreign_cursor(
         assert ("Link" in answer.headers) == (cursor is not None)
         url = answer.links.get("next", {}).get("url")
     assert seen == list(range(24))
-    foreign = client.get(f"/api/v1/jobs/{job['id']}/items?cursor=abc")
-    assert foreign.status_code == 422
+    items = f"/api/v1/jobs/{job['id']}/items"
+    cursor = client.get(f"{items}?limit=7").json()["next_cursor"]
+    assert client.get(f"{items}?limit=3&cursor={cursor}").json()["items"][0]["n"] == 7
+    jobs = f"/api/v1/jobs?cursor={cursor}"
+    for foreign in (f"{items}?cursor=abc", f"{items}?state=failed&cursor={cursor}", jobs):
+        refused = client.get(foreign)
+        assert refused.status_code == 422, foreign
+        assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/query/cursor"]
 
 
 @pytest.mark.databases
@@ -294,7 +300,7 @@ def test_a_number_that_no_item_can_have_is_not_found(
 ) -> None:
     images = [{"id": upload(client, make_png())}]
     job = finish(client, submit(client, OCCLUSION | {"inputs": {"images": images}})["id"])
-    for n in (-1, 1, 2**63, 10**30):
+    for n in (-1, 1, 2**63, 10**30, 10**4000, "+0", "0_0", "0.0", "%200", "\uff10", "\u0660", "x"):
         for end in ("", "/heatmap.png"):
             answer = client.get(f"/api/v1/jobs/{job['id']}/items/{n}{end}")
             assert (answer.status_code, answer.json()["status"]) == (404, 404)
@@ -337,3 +343,49 @@ def test_what_is_wrong_with_a_body_is_pointed_at_and_nothing_else(
     assert [fault["pointer"] for fault in answer.json()["errors"]] == pointers
     assert "Value error" not in answer.text
     assert ".." not in answer.json()["detail"]
+
+
+def test_two_images_of_one_name_of_the_client_are_refused_and_both_are_named(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    image = upload(client, make_png())
+    names = ("a", None, "b", None, "a")
+    images = [{"id": image, "custom_id": name} for name in names]
+    answer = client.post("/api/v1/jobs", json=OCCLUSION | {"inputs": {"images": images}})
+    assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/inputs/images/4/custom_id", "duplicate")
+    assert "'a' of /inputs/images/4 is that of /inputs/images/0" in fault["detail"]
+
+
+def test_the_form_numbers_files_of_one_name(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    form = {"method": "occlusion", "model": "tiny", "params.size": "8", "params.stride": "4"}
+    files = [("files", ("a.png", make_png(colour))) for colour in ((1, 2, 3), (9, 9, 9))]
+    answer = client.post("/jobs", data=form, files=files, follow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    job = answer.headers["Location"].rsplit("/", 1)[1]
+    items = client.get(f"/api/v1/jobs/{job}/items").json()["items"]
+    assert [item["custom_id"] for item in items] == ["a.png", "a.png (2)"]
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ('"model": "zfnet64", "model": "tiny"', "'model' is there twice"),
+        ('"model": "tiny", "params": {"size": 8, "stride": 4, "size": 16}', "'size' is there"),
+        ('"model": "tiny", "timeout_s": NaN', "NaN is no number"),
+        ('"model": "tiny", "timeout_s": -Infinity', "-Infinity is no number"),
+        ('"model": "tiny",', "property name"),
+    ],
+)
+def test_a_body_that_two_programs_may_understand_in_two_ways_is_refused(
+    client: TestClient, part: str, says: str
+) -> None:
+    rest = '"method": "occlusion", "inputs": {"dataset": "pictures", "limit": 1}'
+    content = "{" + f"{rest}, {part}" + "}"
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/api/v1/jobs", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:deconvnet:problem:bad_json")
+    assert says in answer.json()["detail"]

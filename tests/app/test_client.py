@@ -97,7 +97,7 @@ def test_a_job_from_upload_to_arrays(client: Client, photo: Path, tmp_path: Path
     assert (image.width, image.height) == (100, 80)
     job = client.submit(**OCCLUSION, images=[image, photo], target=2, metadata={"who": "me"})
     found = list(client.iter_results(job))
-    assert [(item.n, item.custom_id) for item in found] == [(0, "photo.png"), (1, "photo.png")]
+    assert [(item.n, item.custom_id) for item in found] == [(0, "photo.png"), (1, "photo.png (2)")]
     assert found[0].facts is not None
     assert found[0].facts["target"]["class"] == 2
     assert client.array(job, 0).dtype == np.float32
