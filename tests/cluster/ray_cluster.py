@@ -35,11 +35,20 @@ class RayCluster:
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill every process of it, as a machine that loses its power does."""
         for pid in self.pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
+
+    def start(self) -> None:
+        """Start it again, at the same address and with the same token."""
+        self.process = _start(self.address, self.folder, self.token, asks=True)
+        _await(self)
 
     def pids(self) -> list[int]:
         """The processes that have the cluster's folder in their environment."""
