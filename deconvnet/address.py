@@ -13,15 +13,13 @@ _UNIT = re.compile(
 )
 
 
-def _place(layer: str, name: str, value: Any) -> int:
-    """A channel or coordinate as Python's own integer; NumPy's and torch's are taken too."""
+def natural(value: Any) -> int | None:
+    """A number from 0 as Python's own integer, NumPy's and torch's too; None for anything else."""
     try:
-        place = -1 if isinstance(value, bool) else index(value)
+        number = -1 if isinstance(value, bool) else int(index(value))
     except TypeError:
-        place = -1
-    if place < 0:
-        raise AddressError(f"A unit of '{layer}' has {name} {value!r}; expected a number from 0.")
-    return int(place)
+        number = -1
+    return number if number >= 0 else None
 
 
 @dataclass(frozen=True, order=True)
@@ -42,8 +40,14 @@ class Unit:
     def __post_init__(self) -> None:
         for name in ("channel", "y", "x"):
             value = getattr(self, name)
-            if value is not None or name == "channel":
-                object.__setattr__(self, name, _place(self.layer, name, value))
+            if value is None and name != "channel":
+                continue
+            number = natural(value)
+            if number is None:
+                raise AddressError(
+                    f"A unit of '{self.layer}' has {name} {value!r}; expected a number from 0."
+                )
+            object.__setattr__(self, name, number)
         if (self.y is None) != (self.x is None):
             raise AddressError(
                 f"Unit '{self.layer}:{self.channel}' has one coordinate; give y and x."

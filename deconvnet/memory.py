@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from deconvnet.errors import ParameterError
 from deconvnet.graph import Node
 from deconvnet.room import free_memory
 
@@ -32,9 +33,23 @@ def _lately_free(_second: int) -> int:
 
 
 def budget(device: torch.device) -> int:
-    """Bytes that one computation may take: DECONVNET_MEMORY_MB, or a quarter of what is free."""
+    """Bytes that one computation may take: DECONVNET_MEMORY_MB, or a quarter of what is free.
+
+    Raises:
+        ParameterError: the variable holds something else.
+    """
     asked = os.environ.get("DECONVNET_MEMORY_MB")
-    return int(float(asked) * 2**20) if asked else int(_SHARE * free_bytes(device))
+    if not asked:
+        return int(_SHARE * free_bytes(device))
+    try:
+        megabytes = float(asked)
+    except ValueError:
+        megabytes = -1.0
+    if not 0 < megabytes < 2**40:
+        raise ParameterError(
+            f"DECONVNET_MEMORY_MB is '{asked[:40]}', expected a number of MiB above 0."
+        )
+    return int(megabytes * 2**20)
 
 
 def batch_size(nodes: Sequence[Node], dtype: torch.dtype, device: torch.device) -> int:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from deconvnet.address import Unit
+from deconvnet.address import Unit, natural
 from deconvnet.errors import InputError, ParameterError
 from deconvnet.forward import check_input
 from deconvnet.network import Network
@@ -45,12 +45,19 @@ class Occluder:
     fill: str = "grey"
 
     def __post_init__(self) -> None:
+        for name in ("size", "stride"):
+            number = natural(getattr(self, name))
+            if number is None:
+                raise ParameterError(
+                    f"{name} is {getattr(self, name)!r}, expected a number of pixels from 1."
+                )
+            object.__setattr__(self, name, number)
         if not 1 <= self.stride <= self.size:
             raise ParameterError(
                 f"stride is {self.stride} for an occluder of size {self.size}; expected 1 to the "
                 "size, or some pixels are never covered."
             )
-        if self.fill not in FILLS and not re.fullmatch(r"#[0-9a-fA-F]{6}", self.fill):
+        if self.fill not in FILLS and not re.fullmatch(r"#[0-9a-fA-F]{6}", str(self.fill)):
             raise ParameterError(
                 f"fill is '{self.fill}', expected one of {', '.join(FILLS)}, or '#rrggbb'."
             )
@@ -60,7 +67,11 @@ class Occluder:
         return list(range(self.stride - self.size, length, self.stride))
 
     def picture(self, net: Network, x: Tensor) -> Tensor:
-        """What shows inside the square, as [1, c, H, W] in the network's units."""
+        """What shows inside the square, as [1, c, H, W] in the network's units.
+
+        Raises:
+            ParameterError: a colour for a network that does not take three channels.
+        """
         if self.fill == "mean":
             return x.mean(dim=(2, 3), keepdim=True).expand_as(x)
         if self.fill == "blur":
@@ -68,6 +79,11 @@ class Occluder:
             reach = min(int(3 * sigma), min(x.shape[2:]) - 1)
             blurred: Tensor = gaussian_blur(x, [2 * reach + 1] * 2, [sigma, sigma])
             return blurred
+        if x.shape[1] != len(net.preprocess.mean):
+            raise ParameterError(
+                f"fill is '{self.fill}', a colour, but {net.name} takes {x.shape[1]} channels; "
+                "expected mean or blur."
+            )
         if self.fill == "grey":
             colour = (0.5, 0.5, 0.5)
         elif self.fill == "black":
@@ -205,7 +221,7 @@ def occlusion(
         size, stride: of the occluder, in pixels; 1 ≤ stride ≤ size.
         fill: "grey", "mean", "black", "blur" or "#rrggbb".
         unit: the map whose activity is followed; None: that of conv5 (else the last landmark with
-            maps) with the largest spatial sum in the clean image.
+            maps) with the largest spatial sum in the clean image. A position is left out.
         progressive: yield maps of strides 4·stride, 2·stride and stride (as the size allows), each
             built on the one before, instead of returning the last.
         strategy: "plain" runs every occluded image through the whole network; "incremental"
@@ -220,7 +236,7 @@ def occlusion(
     x = check_input(net, x)
     if len(x) != 1:
         raise InputError(f"Occlusion takes one image, not {len(x)}; call it once for each.")
-    if size > max(map_size(net.input_size)):
+    if occluder.size > max(map_size(net.input_size)):
         raise ParameterError(
             f"size is {size}, larger than the image of {x.shape[2]}×{x.shape[3]} pixels."
         )

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from deconvnet.address import Unit
+from deconvnet.address import Unit, natural
 from deconvnet.changes import BATCH, Extents, grouped, multiply_adds, on_vectors
 from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.forward import capture, needed
@@ -52,6 +52,11 @@ class Scorer:
                 f"{net.name} gives {list(net.nodes[-1].shape)} per image, expected one score per "
                 "class; occlusion needs a classifier."
             )
+        if net.nodes[-1].shape == (1,) and not isinstance(net.nodes[-1].op, Head):
+            raise ParameterError(
+                f"{net.name} gives one score per image, whose softmax is always 1; end it with "
+                "nn.Sigmoid() for a probability."
+            )
         self.probabilities = _head(net)
         chosen = None if unit is None else Unit.parse(unit)
         layer = _layer_five(net) if chosen is None else chosen.layer
@@ -67,9 +72,10 @@ class Scorer:
         if not torch.isfinite(scores).all():
             raise InputError(f"{net.name} gives NaN or infinity for this image; check its weights.")
         classes = scores.shape[1]
-        if target is not None and not 0 <= target < classes:
-            raise ParameterError(f"target is {target}, expected a class from 0 to {classes - 1}.")
-        self.target = int(scores[0].argmax()) if target is None else int(target)
+        wanted = int(scores[0].argmax()) if target is None else natural(target)
+        if wanted is None or wanted >= classes:
+            raise ParameterError(f"target is {target!r}, expected a class from 0 to {classes - 1}.")
+        self.target = wanted
         self.unit = Unit(chosen.layer, chosen.channel)
         self.places = (net.find(layer), len(net.nodes) - 1)
         self.clean = self.of(found[self.output], found[layer])[0]
@@ -82,8 +88,8 @@ class Scorer:
     def table(self, output: Tensor, activity: Tensor) -> Tensor:
         """[n, 3] from the network's output and the followed map's sum, [n]."""
         scores = self.probabilities(output)
-        label = output.argmax(1).to(scores.dtype)
-        return torch.stack([scores[:, self.target], activity, label], dim=1).double().cpu()
+        columns = (scores[:, self.target], activity, output.argmax(1))
+        return torch.stack([column.cpu().double() for column in columns], dim=1)
 
     def __call__(self, batch: Tensor) -> Tensor:
         found = capture(self.net, batch, [self.unit.layer, self.output])

@@ -48,18 +48,22 @@ class Sum(Op):
 
 
 class Scale(Op):
-    """x times a constant: a number, one per channel, or one per place of the map."""
+    """x times (or over) a constant: a number, one per channel, or one per place of the map."""
 
     kind = "scale"
 
-    def __init__(self, factor: Tensor | float) -> None:
-        self.factor = factor
+    def __init__(self, factor: Tensor | float, divides: bool = False) -> None:
+        self.factor, self.divides = factor, divides
+
+    def _apply(self, x: Tensor, constant: Tensor | None) -> Tensor:
+        factor = self.factor if constant is None else constant
+        return x / factor if self.divides else x * factor
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return xs[0] * self.factor
+        return self._apply(xs[0], None)
 
     def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
-        return xs[0] * (self.factor if constant is None else constant)
+        return self._apply(xs[0], constant)
 
     @property
     def constant(self) -> Tensor | None:
@@ -69,7 +73,7 @@ class Scale(Op):
         return self.forward(*xs), self.constant
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g * (self.factor if kept is None else kept)]
+        return [self._apply(g, kept)]
 
 
 class Concatenate(Op):
@@ -159,7 +163,7 @@ def div(a: Any, b: Any) -> tuple[Op, list[Any]]:
     """A map over a constant."""
     if not _is_map(a) or _is_map(b):
         raise UnknownOpError("A division by a map has no deconvnet rule.")
-    return Scale(1.0 / _constant(b, a)), [a]
+    return Scale(_constant(b, a), divides=True), [a]
 
 
 @register(operator.neg, torch.neg, "neg")

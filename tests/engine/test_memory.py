@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from deconvnet.errors import ParameterError
 from deconvnet.memory import budget, in_slices
 from deconvnet.room import free_memory
 
@@ -85,6 +86,13 @@ def test_a_group_that_is_full_leaves_nothing(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory.current": f"{2 * GIB}\n",
     }
     assert free_memory(system(tmp_path, files)) == 0
+
+
+@pytest.mark.parametrize("asked", ["abc", "nan", "inf", "-1", "0"])
+def test_a_budget_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setenv("DECONVNET_MEMORY_MB", asked)
+    with pytest.raises(ParameterError, match=f"DECONVNET_MEMORY_MB is '{asked}', expected"):
+        budget(torch.device("cpu"))
 
 
 def test_a_budget_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,12 @@ def test_a_progressive_run_ends_in_the_same_map_and_starts_coarse(
         ({"size": 4, "stride": 5}, ParameterError, "stride is 5"),
         ({"size": 25}, ParameterError, "size is 25"),
         ({"fill": "plaid"}, ParameterError, "fill is 'plaid'"),
+        ({"fill": 0.5}, ParameterError, "fill is '0.5'"),
+        ({"size": 8.0}, ParameterError, "size is 8.0, expected a number of pixels"),
+        ({"stride": "4"}, ParameterError, "stride is '4'"),
         ({"target": 5}, ParameterError, "target is 5"),
+        ({"target": 1.5}, ParameterError, "target is 1.5"),
+        ({"target": True}, ParameterError, "target is True"),
         ({"unit": "conv2:8"}, AddressError, "conv2:8"),
         ({"unit": "conv9:0"}, AddressError, "nearest"),
     ],
@@ -144,6 +149,43 @@ def test_what_cannot_be_done_is_refused_by_name(
 ) -> None:
     with pytest.raises(error, match=says):
         dn.occlusion(net, x, **{"size": 8, "stride": 4, **options})
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_that_are_not_of_three_channels_are_hidden_by_their_mean(channels: int) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(channels, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 18 * 22, 5)
+    ).double()  # fmt: skip
+    net = dn.trace(module, (channels, 20, 24))
+    x = torch.rand(1, channels, 20, 24, dtype=torch.float64)
+    m = dn.occlusion(net, x, size=8, stride=8, fill="mean")
+    hidden = x.clone()
+    hidden[:, :, :8, 8:16] = x.mean((2, 3), keepdim=True)
+    assert m.positions[0, 1].tolist() == [0, 8]
+    expected = module(hidden).softmax(1)[0, m.target]
+    torch.testing.assert_close(m.probability[0, 1], expected.detach(), rtol=1e-9, atol=0)
+    with pytest.raises(ParameterError, match=f"'grey', a colour, but .* takes {channels} channels"):
+        dn.occlusion(net, x, size=8, stride=8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("strategy", ["plain", "incremental"])
+def test_labels_are_exact_in_half_precision(dtype: torch.dtype, strategy: str) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(384, 4099))
+    module[3].bias.data[4097] = 1e3  # the winner; eleven bits of a mantissa tell it from no other
+    net = dn.trace(module.to(dtype), (3, 10, 10))
+    m = dn.occlusion(net, torch.rand(1, 3, 10, 10), size=4, stride=4, strategy=strategy)
+    assert m.target == 4097 and m.label.unique().tolist() == [4097]
+
+
+def test_a_single_score_needs_a_sigmoid_to_be_a_probability() -> None:
+    body = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 1)]
+    x = torch.rand(1, 3, 8, 8)
+    with pytest.raises(ParameterError, match=r"end it with nn\.Sigmoid"):
+        dn.occlusion(dn.trace(nn.Sequential(*body), (3, 8, 8)), x, size=4, stride=4)
+    module = nn.Sequential(*body, nn.Sigmoid())
+    m = dn.occlusion(dn.trace(module, (3, 8, 8)), x, size=4, stride=4)
+    assert m.clean["probability"] == pytest.approx(module(x).item(), rel=1e-5)
 
 
 def test_two_images_or_nan_are_refused(net: dn.Network, x: Tensor) -> None:

@@ -151,6 +151,11 @@ def _constants(m: _Parts, x: Tensor) -> Tensor:
     return torch.relu(1 - 0.5 * m.b(a) + 2 * a)
 
 
+def _divided_by_another_precision(m: _Parts, x: Tensor) -> Tensor:
+    a = torch.relu(m.a(x / torch.tensor(3.0, dtype=torch.float32)))
+    return torch.relu(m.b(a / 7) / (m.gain + 1))
+
+
 def _constants_that_vary_over_the_map(m: _Parts, x: Tensor) -> Tensor:
     return torch.relu(m.b(torch.relu(m.a(x - m.picture)) * m.gain))
 
@@ -194,7 +199,8 @@ WIRINGS = [
     _branches_that_share_a_sum, _dense, _twice_itself, _concatenated_with_itself,
     _one_relu_everywhere, _used_after_an_in_place_relu, _in_place_sum_and_relu,
     _in_place_on_the_input, _changed_through_a_view, _viewed_then_changed, _constants,
-    _constants_that_vary_over_the_map, _head_by_squeezing, _head_by_means, _global_maximum,
+    _divided_by_another_precision, _constants_that_vary_over_the_map, _head_by_squeezing,
+    _head_by_means, _global_maximum,
     _window_of_more_cells_than_a_byte_tells, _adaptive_in_the_middle, _reshaped_in_the_middle,
     _uneven_padding,
 ]  # fmt: skip
