@@ -1,27 +1,32 @@
-/* Lets the Nth write, sync, rename or truncation below a directory fail, as a disk would.
+/* Lets the Nth change below a directory fail, as a disk would.
 
-   Loaded before the C library (LD_PRELOAD). FAULTS_BELOW is the directory; FAULTS_STATE a file of four
-   64-bit numbers that all processes share: how many calls there were, the first and the last
-   that fail (counted from 1), and the error that they fail with. */
+   What changes a disk is a write, sync, rename, truncation, link or removal, and a file or folder
+   that is made. Loaded before the C library (LD_PRELOAD). FAULTS_BELOW is the directory;
+   FAULTS_STATE a file of four 64-bit numbers that all processes share: how many calls there were,
+   the first and the last that fail (counted from 1), and the error that they fail with. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 static long *state;
 static const char *below;
 
+#define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
+
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("FAULTS_STATE");
     below = getenv("FAULTS_BELOW");
-    int handle = name ? open(name, O_RDWR | O_CLOEXEC) : -1;
+    int handle = name ? REAL(open)(name, O_RDWR | O_CLOEXEC) : -1;
     if (handle < 0) return;
     void *at = mmap(NULL, 4 * sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, handle, 0);
     close(handle);
@@ -47,7 +52,13 @@ static int fails_at(int handle) {
     return fails(path);
 }
 
-#define REAL(name) ((typeof(&name))dlsym(RTLD_NEXT, #name))
+static int fails_to_make(const char *path, int flags) {
+    int before = errno;
+    int makes = (flags & O_CREAT) && access(path, F_OK);
+    errno = before;
+    return makes && fails(path);
+}
+
 #define CALL(type, name, declared, given, failing)                  \
     type name declared {                                            \
         static typeof(&name) real;                                  \
@@ -63,3 +74,21 @@ CALL(int, fdatasync, (int f), (f), fails_at(f))
 CALL(int, ftruncate, (int f, off_t n), (f, n), fails_at(f))
 CALL(int, ftruncate64, (int f, off64_t n), (f, n), fails_at(f))
 CALL(int, rename, (const char *a, const char *b), (a, b), fails(b))
+CALL(int, link, (const char *a, const char *b), (a, b), fails(b))
+CALL(int, unlink, (const char *a), (a), fails(a))
+CALL(int, rmdir, (const char *a), (a), fails(a))
+CALL(int, mkdir, (const char *a, mode_t m), (a, m), fails(a))
+
+#define OPENING(name)                                               \
+    int name(const char *path, int flags, ...) {                    \
+        static typeof(&name) real;                                  \
+        if (!real) real = REAL(name);                               \
+        va_list rest;                                               \
+        va_start(rest, flags);                                      \
+        mode_t mode = va_arg(rest, mode_t);                         \
+        va_end(rest);                                               \
+        return fails_to_make(path, flags) ? -1 : real(path, flags, mode); \
+    }
+
+OPENING(open)
+OPENING(open64)

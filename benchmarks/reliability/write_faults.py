@@ -1,156 +1,156 @@
-"""Every Nth write, sync, rename and truncation below the data directory fails, for every N.
+"""Every Nth change of a disk below a folder fails, for every N: old state or new, never mixed.
 
-A library loaded before the C library (`write_faults.c`, compiled here) makes them fail in the
-server, in SQLite and in the workers: once, or from the Nth on until there is room again. Each time
-a picture is uploaded and a job computes it. What is answered must be an acceptance or 507; what was
-accepted must come to its end once the disk takes writes again, and the data directory must be
-whole. N rises until nothing fails. Exit code 1 where a promise was broken, 0 with a word where
-there is no C compiler.
+Writes, syncs, renames, truncations, links, removals, files and folders that are made: a library
+loaded before the C library (`write_faults.c`, compiled here) lets them fail in the server, in
+SQLite, in the workers and in `deconvnet index`, for want of room or by an error, once or from the
+Nth on until there is room again. N rises until nothing fails. What fails:
+
+    work     a running server: a picture is uploaded and a job computes it
+    start    a server's first start: token, database, lock, and its end
+    upgrade  a start on the first schema's database
+    index    the building of an index
+    replace  the same in place of an index of other parameters
+
+An N that takes longer than `--most-s` is a broken promise. Exit code 1 where there is one, 0 with a
+word where there is no C compiler.
 """
 
 import argparse
 import errno
-import io
-import json
-import mmap
-import random
-import shutil
-import struct
-import subprocess
+import itertools
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-import serving
-from ledger import audit
-from PIL import Image
-from workload import ask, finish, order, prepare, upload
+from disk import Disk, Fault
+from faulty_index import Indexing
+from faulty_start import Start
+from faulty_work import Work
+from preload import compiled
 
-FOREVER = 1 << 60
-REFUSED = 507
-
-
-class Faults:
-    """The state that the library shares with us."""
-
-    def __init__(self, file: Path) -> None:
-        file.write_bytes(bytes(32))
-        with file.open("r+b") as stream:
-            self._map = mmap.mmap(stream.fileno(), 32)
-
-    def arm(self, first: int, last: int, error: int) -> None:
-        """Count anew; the calls from `first` to `last` fail."""
-        self._map[:] = struct.pack("4q", 0, first, last, error)
-
-    def disarm(self) -> int:
-        """Nothing fails any more; how many calls there were."""
-        count = int(struct.unpack_from("q", self._map)[0])
-        self._map[8:24] = bytes(16)
-        return count
+NAME = "write_faults"
+WAYS = tuple(itertools.product((errno.ENOSPC, errno.EIO), (False, True)))
+MOST_WRONG = 5  # of one way, which then ends
 
 
-def _picture(seed: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", (8, 8), random.Random(seed).randbytes(192)).save(buffer, "PNG")
-    return buffer.getvalue()
+class Part(Protocol):
+    """Something that is done on a failing disk."""
+
+    def count(self) -> int:
+        """How many calls it takes."""
+
+    def run(self, fault: Fault) -> bool:
+        """Do it; whether the fault was reached. An exception: a promise was broken."""
+
+    def close(self) -> None:
+        """End what runs. An exception: a promise was broken."""
 
 
-class Trial:
-    """One server on a disk that can be made to fail.
+PARTS: dict[str, Callable[[Disk, Path, Path, float], Part]] = {
+    "work": Work,
+    "start": partial(Start, old=False),
+    "upgrade": partial(Start, old=True),
+    "index": partial(Indexing, replacing=False),
+    "replace": partial(Indexing, replacing=True),
+}
 
-    Attributes:
-        refused: how many answers were 507.
-        wrong: what broke a promise.
-    """
 
-    def __init__(self, served: serving.Served, faults: Faults) -> None:
-        self.served, self.faults = served, faults
-        self.refused = 0
-        self.wrong: list[str] = []
+@dataclass
+class Found:
+    """What a row says."""
 
-    def run(self, first: int, error: int, *, lasting: bool) -> bool:
-        """One picture and one job; whether the first fault was reached."""
-        what = f"{errno.errorcode[error]} {'from' if lasting else 'at'} call {first}"
-        picture = _picture(what)
-        last = FOREVER if lasting else first
-        self.faults.arm(first, last, error)
-        status, answer = self._stored(what, upload(self.served, picture))
-        reached = status == REFUSED
-        if reached:
-            self.faults.disarm()
-            status, answer = upload(self.served, picture)
-            self.faults.arm(1, FOREVER if lasting else 0, error)
-        image = json.loads(answer)["id"]
-        body = order() | {"inputs": {"images": [{"id": image}]}}
-        status, answer = self._stored(what, ask(self.served, "POST", "/jobs", body))
-        if status == REFUSED:
+    tried: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Pace:
+    """Tells, now and then, how far a part is."""
+
+    name: str
+    expected: int
+    started: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+    done: int = 0
+
+    def step(self, fault: Fault) -> None:
+        """One more is done."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self.told < 5:
+            return
+        self.told = now
+        rate = self.done / (now - self.started)
+        left = max(0, self.expected - self.done) / rate
+        said = f"{self.name}: {fault}; {self.done} of about {self.expected}"
+        print(f"{said}, {rate:.2f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
+def _try(name: str, part: Part, numbers: Sequence[int] | None, start: int, found: Found) -> None:
+    count = part.count()
+    pace = Pace(name, len(WAYS) * (len(numbers) if numbers else max(1, count - start + 1)))
+    for error, lasting in WAYS:
+        wrong = 0
+        for first in numbers or itertools.count(start):
+            fault = Fault(first, error, lasting)
+            found.tried += 1
             reached = True
-            self.faults.disarm()
-            status, answer = ask(self.served, "POST", "/jobs", body)
-        if lasting:
-            time.sleep(0.5)
-            reached |= self.faults.disarm() >= first
-        state = finish(self.served, json.loads(answer)["id"], 120)["state"]
-        reached |= self.faults.disarm() >= first
-        if state != "succeeded":
-            self.wrong.append(f"{what}: the job ended as {state}")
-        return reached
-
-    def _stored(self, what: str, answer: tuple[int, bytes]) -> tuple[int, bytes]:
-        if answer[0] == REFUSED:
-            self.refused += 1
-        elif answer[0] not in (200, 201, 202):
-            self.wrong.append(f"{what}: answered {answer[0]}: {answer[1].decode()}")
-        return answer
+            try:
+                reached = part.run(fault)
+            except (RuntimeError, OSError) as broken:
+                wrong += 1
+                found.wrong.append(f"{name}, {fault}: {broken}")
+                print(found.wrong[-1], file=sys.stderr, flush=True)
+            pace.step(fault)
+            if not reached or wrong >= MOST_WRONG:
+                break
 
 
-def _compiled(folder: Path) -> Path | None:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        return None
-    library = folder / "write_faults.so"
-    source = Path(__file__).with_suffix(".c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-    return library
+def _row(name: str, given: argparse.Namespace) -> Found:
+    found = Found()
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
+        folder = Path(place)
+        library = compiled(folder, NAME)
+        assert library is not None
+        disk = Disk(library, folder / "state", folder / "data")
+        part = PARTS[name](disk, folder, folder / "data", given.most_s)
+        try:
+            _try(name, part, given.only, given.start, found)
+        finally:
+            try:
+                part.close()
+            except RuntimeError as broken:
+                found.wrong.append(f"{name}, at the end: {broken}")
+        refused = f", {part.refused} answers 507" if isinstance(part, Work) else ""
+    print("\n".join(found.wrong[:20]), end="\n" * bool(found.wrong))
+    print(f"{name}: {found.tried} faults{refused}, {len(found.wrong)} promises broken", flush=True)
+    return found
 
 
 def main() -> int:
-    """Print the row; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print the rows; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="*", choices=PARTS, help="these alone; else all")
     parser.add_argument("--only", type=int, nargs="*", help="these N; else every one")
+    parser.add_argument("--from", type=int, default=1, dest="start", help="the first N")
+    parser.add_argument("--most-s", type=float, default=60.0, help="seconds that an N may take")
+    parser.add_argument("--folder", type=Path, help="where to work, such as /dev/shm")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, data = Path(name), Path(name, "data")
-        library = _compiled(folder)
-        if library is None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
+    with tempfile.TemporaryDirectory() as place:
+        if compiled(Path(place), NAME) is None:
             print("There is no C compiler here: nothing was tried.")
             return 0
-        faults = Faults(folder / "state")
-        variables = {
-            "LD_PRELOAD": str(library),
-            "FAULTS_STATE": str(folder / "state"),
-            "FAULTS_BELOW": f"{data}/",
-        }
-        settings = prepare(folder, 1)
-        served = serving.start(data, settings=settings, variables=variables)
-        trial, tried = Trial(served, faults), 0
-        for error in (errno.ENOSPC, errno.EIO):
-            for lasting in (False, True):
-                for first in given.only or range(1, 10_000):
-                    tried += 1
-                    if not trial.run(first, error, lasting=lasting):
-                        break
-        served.process.terminate()
-        served.process.wait()
-        end = audit(data)
-    print("\n".join(trial.wrong[:20]), end="\n" * bool(trial.wrong))
-    print(
-        f"{tried} faults: {trial.refused} answers 507, {len(trial.wrong)} promises broken; "
-        f"{end.torn} torn files, {end.lost} files missing, {end.twice} items committed twice, "
-        f"integrity_check {end.integrity}, {end.unfinished} temporary files left"
-    )
-    return int(bool(trial.wrong) or not end.sound)
+    rows = [_row(name, given) for name in given.parts or PARTS]
+    return int(any(row.wrong for row in rows))
 
 
 if __name__ == "__main__":

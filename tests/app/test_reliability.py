@@ -16,7 +16,7 @@ SHORT = {
     "poison": ["--pictures", "9"],
     "server_kills": ["--kills", "2", "--ready-s", "120", "--leave-s", "60"],
     "worker_kills": ["--items", "30", "--kills", "3"],
-    "write_faults": ["--only", "9"],
+    "write_faults": ["--only", "9", "--parts", "work", "index"],
     "sigterm": ["--runs", "2", "--clients", "2"],
 }
 
