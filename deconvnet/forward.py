@@ -15,7 +15,12 @@ from deconvnet.ops.base import Way
 
 
 def check_input(net: Network, x: Tensor) -> Tensor:
-    """The batch on the network's device, in its precision and the layout that suits it.
+    """`checked`, in the layout that suits the network: the whole batch is read and written."""
+    return checked(net, x).contiguous(memory_format=torch.channels_last)
+
+
+def checked(net: Network, x: Tensor) -> Tensor:
+    """The batch on the network's device, in its precision.
 
     Args:
         x: [n, c, h, w], or [c, h, w] for one image.
@@ -48,7 +53,7 @@ def check_input(net: Network, x: Tensor) -> Tensor:
     x = x.detach().to(*here)
     if not finite(x):
         raise InputError("The input holds NaN or infinity; preprocess the image again.")
-    return x.contiguous(memory_format=torch.channels_last)
+    return x
 
 
 def _spelt(place: tuple[torch.device, torch.dtype]) -> str:

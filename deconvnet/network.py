@@ -87,6 +87,7 @@ class Network:
     ) -> None:
         self.name = name or type(module).__name__
         self.module, self.nodes = build(module, input_size)
+        self._like = like(self.module)  # asked often, and slowly found
         self.made_in = (self.device, self.dtype)
         self.input_size = (input_size[0], input_size[1], input_size[2])
         self.preprocess = preprocess or Preprocess((input_size[1], input_size[2]))
@@ -127,12 +128,12 @@ class Network:
     @property
     def device(self) -> torch.device:
         """Where the parameters are (buffers, where there are none)."""
-        return like(self.module).device
+        return self._like.device
 
     @property
     def dtype(self) -> torch.dtype:
         """What the parameters are."""
-        return like(self.module).dtype
+        return self._like.dtype
 
     @property
     def layers(self) -> LayerTable:

@@ -21,7 +21,7 @@ from torch import Tensor
 from deconvnet.address import Unit
 from deconvnet.crops import cut, images, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
-from deconvnet.forward import Record, check_input, finite, record
+from deconvnet.forward import Record, checked, finite, record
 from deconvnet.frames import Frame, Group, grouped, multiply_adds
 from deconvnet.graph import INPUT
 from deconvnet.heads import descend_head
@@ -144,14 +144,19 @@ def descend(
 ) -> Tensor:  # fmt: skip
     """As `descend_crops`, on the whole image: [n, c, H, W], zero outside each receptive field."""
     return _canvas(
-        net, len(rows), descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
+        net, layer, len(rows), descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
     )
 
 
-def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
-    """What n activations saw, each on an image of its own, zero elsewhere."""
+def _canvas(net: Network, layer: str, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
+    """What n activations of a layer saw, each on an image of its own, zero elsewhere."""
     whole: Tensor | None = None
     for group, parts in groups:
+        if not finite(parts):
+            raise ProjectionError(
+                f"Projections from '{layer}' have NaN or infinity: weights of {net.name} on the "
+                "way down are no numbers, or too large to compute with."
+            )
         whole = images(parts, n, net.input_size) if whole is None else whole
         paste(whole, group.which, parts, group.frames[INPUT])
     assert whole is not None
@@ -220,7 +225,7 @@ def project(
     single = isinstance(unit, str | Unit)
     several = unit if isinstance(unit, Iterable) and not single else [unit]
     units = [Unit.parse(u) for u in several]
-    x = check_input(net, x)
+    x = checked(net, x)
     if len(x) not in (1, len(units)):
         raise ParameterError(
             f"{len(x)} images and {len(units)} units do not pair; "
@@ -267,11 +272,6 @@ def _present(
     net: Network, layer: str, units: Sequence[Unit], places: Sequence[tuple[int, int]],
     values: Tensor, pixels: Tensor, rule: str,
 ) -> list[Projection]:  # fmt: skip
-    if not finite(pixels):
-        raise ProjectionError(
-            f"Projections from '{layer}' have NaN or infinity: weights of {net.name} on the way "
-            "down are no numbers, or too large to compute with."
-        )
     found = []
     for unit, (y, x), value, picture in zip(units, places, values.tolist(), pixels, strict=True):
         region = field(net, layer, y, x).clip(*net.input_size[1:])
@@ -314,5 +314,5 @@ def _project_locally(
             descent = _Descent(net, local.kept, way, group, None)
             yield group, descent.walk(place, mine, heights)
 
-    pixels = _canvas(net, len(units), each())
+    pixels = _canvas(net, layer, len(units), each())
     return _present(net, layer, units, places, values, pixels, way.rule)
