@@ -17,7 +17,6 @@ from typing import Literal, overload
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from deconvnet.address import Unit, natural
 from deconvnet.errors import InputError, ParameterError
@@ -75,6 +74,9 @@ class Occluder:
         if self.fill == "mean":
             return x.mean(dim=(2, 3), keepdim=True).expand_as(x)
         if self.fill == "blur":
+            # torchvision takes 1.5 s to import: only for those who need it
+            from torchvision.transforms.functional import gaussian_blur  # noqa: PLC0415
+
             sigma = max(self.size / 4, 1.0)
             reach = min(int(3 * sigma), min(x.shape[2:]) - 1)
             blurred: Tensor = gaussian_blur(x, [2 * reach + 1] * 2, [sigma, sigma])

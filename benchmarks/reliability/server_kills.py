@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,8 +88,7 @@ def _integrity(data_dir: Path) -> str:
 def _gone_after(pids: list[int]) -> float:
     """Seconds until the last of them has left, up to `PATIENCE_S`."""
     started = time.monotonic()
-    while any(map(alive, pids)) and time.monotonic() - started < PATIENCE_S:
-        time.sleep(0.02)
+    _wait(lambda: not any(map(alive, pids)))
     return time.monotonic() - started
 
 
@@ -109,6 +109,13 @@ class Found:
     missing: int = 0
     damaged: int = 0
     done: int = 0
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    """Until it is so, up to `PATIENCE_S`."""
+    until = time.monotonic() + PATIENCE_S
+    while not reached() and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _kill(process: subprocess.Popen[str], found: Found) -> None:
@@ -133,6 +140,9 @@ def _killed_at_work(
     working = [threading.Thread(target=one.work, args=(served, ended)) for one in clients]
     for thread in working:
         thread.start()
+    before = sum(len(one.jobs) for one in clients)
+    if moments.random() < 0.8:  # the rest are killed while the first requests are under way
+        _wait(lambda: sum(len(one.jobs) for one in clients) > before)
     time.sleep(moments.uniform(0, 1.5))
     _kill(served.process, found)
     ended.set()

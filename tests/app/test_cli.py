@@ -1,6 +1,7 @@
 """The command line: every command has help with an example; every error is one message."""
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,3 +200,9 @@ def test_a_registered_method_is_a_command_with_its_parameters(
     code, err = run(capsys, monkeypatch, *command, "--strength", "0", "--out", tmp_path)
     assert code == 2
     assert "strength of dummy is 0" in err
+
+
+def test_a_start_does_not_wait_for_what_few_networks_need() -> None:
+    script = "import sys, app.main; print('torchvision' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == "False"
