@@ -11,12 +11,12 @@ from app.access import Access
 from app.api.links import API
 from app.api.rates import MovingWindow
 from app.errors import Refusal
+from app.limits import HEAD_BYTES
 from app.settings import Settings
 from app.urls import Urls
 
 Check = Callable[[Request], None]
 
-HEAD_BYTES = 64 * 1024  # what uvicorn takes at one go may be more
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = ("/livez", "/readyz", Urls.LOGIN)
 LOCAL = ("127.0.0.1", "localhost", "::1")

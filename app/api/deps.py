@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response
 
 from app.errors import Fault, Refusal
+from app.limits import PAGE_ITEMS
 from app.state import AppState
 
 
@@ -54,7 +55,7 @@ def _listing(request: Request) -> str:
 def get_paging(
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=1000, description="items per page")] = 100,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS, description="items per page")] = 100,
     cursor: Annotated[
         str | None,
         Query(

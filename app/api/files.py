@@ -11,13 +11,13 @@ from fastapi.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
 from app.errors import Refusal
+from app.limits import RANGES
 
 IfNoneMatch = Annotated[
     str | None, Header(description="ETags that the client has: 304 if one of them is still right")
 ]
 
 IMMUTABLE = "private, max-age=31536000, immutable"
-MOST_RANGES = 16
 
 _NUMBER = "[0-9]{1,18}"
 _RANGE = rf"(?:{_NUMBER}-(?:{_NUMBER})?|-{_NUMBER})"
@@ -113,7 +113,7 @@ def _ranges(wanted: str, size: int) -> list[str]:
     ranges = [one.strip() for one in found[1].split(",")] if found else []
     ends = [one.split("-") for one in ranges]
     backwards = any(first and last and int(last) < int(first) for first, last in ends)
-    if not ranges or backwards or len(ranges) > MOST_RANGES:
+    if not ranges or backwards or len(ranges) > RANGES:
         return []
     there = [
         f"{first}-{last}"

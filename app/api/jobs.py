@@ -34,6 +34,7 @@ from app.api.files import Asked, IfNoneMatch, matches, picture
 from app.api.links import API
 from app.api.models import Paged
 from app.errors import Refusal
+from app.limits import KEEP_ALIVE_S, KEY_CHARS, WAIT_S
 from app.numbers import whole_number
 from app.services import job_archive, job_events, jobs
 from app.services.job_views import ItemState, ItemView, JobRequest, JobState, JobView
@@ -52,8 +53,6 @@ def _item_number(text: str) -> int:
 
 ItemNumber = Annotated[int, BeforeValidator(_item_number), Path(description="from 0", ge=0)]
 
-LONGEST_WAIT_S = 60
-KEEP_ALIVE_S = 15
 SLOW_CLIENT_S = 5
 AGAIN = {"Retry-After": "1"}
 
@@ -155,7 +154,9 @@ async def submit(
     body_sha256: Annotated[str, Depends(_body_hash)],
     idempotency_key: Annotated[
         str | None,
-        Header(min_length=1, max_length=255, description="what makes two submissions one job"),
+        Header(
+            min_length=1, max_length=KEY_CHARS, description="what makes two submissions one job"
+        ),
     ] = None,
     prefer: Annotated[str | None, Header(description="wait=n: seconds to wait")] = None,
 ) -> JobView:
@@ -196,7 +197,7 @@ def _wait_of(prefer: str | None) -> int:
     for preference in (prefer or "").split(","):
         found = _WAIT.fullmatch(preference)
         if found:
-            return min(int(found[1][:10]), LONGEST_WAIT_S)
+            return min(int(found[1][:10]), WAIT_S)
     return 0
 
 

@@ -45,7 +45,9 @@ class Root(Answer):
 
     name: str
     version: str
-    limits: dict[str, int | float]
+    limits: dict[str, int | float] = Field(
+        description="what is taken at most: bytes, characters, pixels, seconds, or how many"
+    )
     links: dict[str, str]
 
 

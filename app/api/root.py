@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 import deconvnet
+from app import limits
 from app.api.deps import State
 from app.api.described import content
 from app.api.links import API
@@ -44,26 +45,10 @@ def metrics(state: State) -> Response:
 @router.get("")
 def root(state: State) -> Root:
     """The limits in force, the version, and where things are."""
-    settings = state.settings
     return Root(
         name="deconvnet",
         version=deconvnet.__version__,
-        limits={
-            "file_bytes": settings.file_bytes,
-            "image_pixels": settings.image_pixels,
-            "image_side": settings.image_side,
-            "request_bytes": settings.request_bytes,
-            "json_bytes": settings.json_bytes,
-            "connections": settings.connections,
-            "job_inputs": settings.job_inputs,
-            "queued_jobs": settings.queued_jobs,
-            "submissions_per_minute": settings.submissions,
-            "uploads_per_minute": settings.uploads,
-            "artifact_bytes": settings.artifact_bytes,
-            "unit_timeout_s": settings.unit_timeout_s,
-            "retention_s": settings.retention_s,
-            "event_streams": settings.event_streams,
-        },
+        limits=dict(limits.in_force(state.settings)),
         links={
             "self": API.ROOT,
             "openapi": f"{API.ROOT}/openapi.json",

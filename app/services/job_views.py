@@ -14,9 +14,10 @@ from pydantic import (
 
 from app.db import jobs as store
 from app.db.models import Item, Job
+from app.limits import JOB_TIMEOUT_S, METADATA_ENTRIES, TEXT_CHARS
 from deconvnet.methods import Target
 
-Text = Annotated[str, StringConstraints(max_length=256)]
+Text = Annotated[str, StringConstraints(max_length=TEXT_CHARS)]
 Output = Literal["png", "npy"]
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
 ItemState = Literal["pending", "running", "succeeded", "failed", "skipped"]
@@ -76,10 +77,11 @@ class JobRequest(_Strict):
         tuple[Output, ...], Field(description="what is kept of each item's result")
     ] = ("png", "npy")
     timeout_s: Annotated[
-        float | None, Field(gt=0, le=604_800, description="seconds the job may take once started")
+        float | None,
+        Field(gt=0, le=JOB_TIMEOUT_S, description="seconds the job may take once started"),
     ] = None
     metadata: Annotated[
-        dict[Text, Text], Field(description="kept and given back", max_length=32)
+        dict[Text, Text], Field(description="kept and given back", max_length=METADATA_ENTRIES)
     ] = {}
 
 

@@ -133,59 +133,6 @@ BODY = {
 }
 
 
-@pytest.mark.parametrize(
-    ("limit", "value", "shown", "status", "code"),
-    [
-        ("file_bytes", 80, "file_bytes", 413, "file_too_large"),
-        ("request_bytes", 100, "request_bytes", 413, "body_too_large"),
-        ("image_pixels", 200, "image_pixels", 413, "image_too_large"),
-        ("image_side", 15, "image_side", 413, "image_too_large"),
-        ("artifact_bytes", 100, "artifact_bytes", 507, "storage_full"),
-        ("uploads", 1, "uploads_per_minute", 429, "too_many"),
-    ],
-)
-def test_a_limit_of_uploads_is_told_and_holds(
-    tiny_settings: Callable[..., Settings],
-    make_png: Callable[..., bytes],
-    limit: str,
-    value: int,
-    shown: str,
-    status: int,
-    code: str,
-) -> None:
-    with TestClient(create_app(tiny_settings(**{limit: value}))) as client:
-        assert client.get("/api/v1").json()["limits"][shown] == value
-        for colour in ((10, 20, 30), (200, 20, 30)):  # a rate is passed by the second
-            answer = client.post("/api/v1/images", files={"file": ("a.png", make_png(colour))})
-    assert answer.status_code == status, answer.text
-    assert answer.json()["type"] == f"urn:deconvnet:problem:{code}"
-    assert ("Retry-After" in answer.headers) == (status == 429)
-
-
-@pytest.mark.parametrize(
-    ("limit", "value", "shown", "status", "code"),
-    [
-        ("job_inputs", 23, "job_inputs", 422, "invalid"),
-        ("json_bytes", 50, "json_bytes", 413, "body_too_large"),
-        ("submissions", 1, "submissions_per_minute", 429, "too_many"),
-    ],
-)
-def test_a_limit_of_jobs_is_told_and_holds(
-    tiny_settings: Callable[..., Settings],
-    limit: str,
-    value: int,
-    shown: str,
-    status: int,
-    code: str,
-) -> None:
-    with TestClient(create_app(tiny_settings(**{limit: value}))) as client:
-        assert client.get("/api/v1").json()["limits"][shown] == value
-        for _ in range(2):
-            answer = client.post("/api/v1/jobs", json=BODY)
-    assert answer.status_code == status, answer.text
-    assert answer.json()["type"] == f"urn:deconvnet:problem:{code}"
-
-
 def test_an_upload_may_be_larger_than_what_is_parsed_at_one_go(
     tiny_settings: Callable[..., Settings], make_png: Callable[..., bytes]
 ) -> None:

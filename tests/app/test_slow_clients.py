@@ -44,6 +44,30 @@ def test_a_body_that_stops_is_answered_with_408(tiny_settings: Callable[..., Set
     assert b"too_slow" in sent[1]["body"]
 
 
+def test_a_body_slower_than_the_rate_is_refused(tiny_settings: Callable[..., Settings]) -> None:
+    app = create_app(tiny_settings(receive_s=0.2, receive_rate=1000))
+    sent: list[dict[str, Any]] = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/v1/jobs",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return {"type": "http.request", "body": b"x", "more_body": True}  # 50 bytes a second
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, app(scope, receive, send)).result(20)
+    assert sent[0]["status"] == 408
+    assert b"1000 bytes a second" in sent[1]["body"]
+
+
 # Starlette leaves the file of a part without an end to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
@@ -75,11 +99,11 @@ async def _never_ending(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.contextmanager
-def _served(receive_s: float) -> Iterator[int]:
+def _served(receive_s: float, most: int = 10) -> Iterator[int]:
     """A server of that application, by our protocol; its port."""
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        _never_ending, http=punctual(receive_s, 10), lifespan="off", log_config=None
+        _never_ending, http=punctual(receive_s, most), lifespan="off", log_config=None
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment] # of the main thread
@@ -120,3 +144,13 @@ def test_what_is_no_http_and_who_is_late_get_a_whole_problem_or_none() -> None:
             connection.sendall(b"no chunk\r\n")
             rest = b"".join(iter(lambda: connection.recv(65536), b""))
         assert b"HTTP/1.1" not in rest
+
+
+def test_a_connection_more_than_allowed_is_closed() -> None:
+    with _served(receive_s=5, most=2) as port, contextlib.ExitStack() as open_ones:
+        for _ in range(2):
+            kept = open_ones.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            kept.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with contextlib.suppress(ConnectionError):
+            assert _answer(port, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n") == b""
