@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import stat
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from app.errors import TokenError
 
+_TOKEN = re.compile("[!-~]{32,}")
 LINK_S = 3600  # a link that nobody has opened
 SESSION_S = 30 * 24 * 3600
 
@@ -38,8 +40,16 @@ class Access:
         """256 bits, for programs.
 
         Raises:
-            TokenError: others may read the file, or it does not hold a token.
+            TokenError: others may read the file, or it cannot be made or read, or holds no token.
         """
+        try:
+            return self._token()
+        except OSError as error:
+            raise TokenError(
+                f"Token file '{self.file}' cannot be made or read: {error.strerror}. See to that."
+            ) from error
+
+    def _token(self) -> str:
         if not self.file.exists():
             _write_once(self.file, secrets.token_urlsafe(32))
         if stat.S_IMODE(self.file.stat().st_mode) & 0o077:
@@ -47,11 +57,11 @@ class Access:
                 f"Token file '{self.file}' is open to others. Delete it: the next start makes a "
                 "new one, for you alone."
             )
-        token = self.file.read_text(encoding="ascii").strip()
-        if len(token) < 32:
+        token = self.file.read_text(encoding="ascii", errors="replace").strip()
+        if not _TOKEN.fullmatch(token):
             raise TokenError(
-                f"Token file '{self.file}' has {len(token)} characters, expected 32 or more. "
-                "Delete it: the next start makes a new one."
+                f"Token file '{self.file}' holds no token; expected 32 printable ASCII characters "
+                "or more, without spaces. Delete it: the next start makes a new one."
             )
         return token
 

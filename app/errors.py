@@ -9,7 +9,8 @@ AppError
 ├── TokenError            a token file that cannot be used as it is
 ├── PortError             a port that cannot be listened on
 ├── ClusterError          a Ray cluster that is not there, or that is not used as it is
-└── DataDirBusyError      another server has this data directory
+├── DataDirBusyError      another server has this data directory
+└── DataDirError          a data directory that cannot be made or written to
 """
 
 import re
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+
+MOST_FAULTS = 100
 
 _FOLDERS = re.compile(r"(?<![^\s'\"(=:])/(?:[^/\s'\"]+/)+")
 
@@ -94,6 +97,10 @@ class DataDirBusyError(AppError):
     """Another server has this data directory."""
 
 
+class DataDirError(AppError):
+    """A data directory that cannot be made or written to."""
+
+
 def without_folders(text: str) -> str:
     """What the engine says, for whoever asks over the network: no folder of this machine in it."""
     return _FOLDERS.sub("", text)
@@ -105,14 +112,26 @@ def invalid(error: ValidationError, prefix: str = "") -> Refusal:
 
 
 def invalid_body(found: Sequence[Any], prefix: str = "") -> Refusal:
-    """Pydantic's list of errors as a refusal (422)."""
+    """Pydantic's list of errors as a refusal (422): the first of them, and no more text than helps.
+
+    A body of a few megabytes may have faults by the hundred thousand, and repeat any text in them.
+    """
     faults = [
         Fault(
-            prefix + "".join(f"/{part}" for part in one["loc"]),
+            prefix + "".join(f"/{_escaped(str(part))}" for part in one["loc"]),
             one["type"],
-            one["msg"].removeprefix("Value error, ").rstrip("."),
+            _cut(one["msg"].removeprefix("Value error, ").rstrip("."), 400),
         )
-        for one in found
+        for one in found[:MOST_FAULTS]
     ]
     detail = "; ".join(f"{fault.pointer or '/'}: {fault.detail}" for fault in faults[:3])
     return Refusal(422, "invalid", f"The request is not valid: {detail}.", faults)
+
+
+def _escaped(part: str) -> str:
+    """A part of a JSON pointer (RFC 6901, 3)."""
+    return _cut(part, 256).replace("~", "~0").replace("/", "~1")
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.errors import DataDirBusyError
+from app.errors import DataDirBusyError, DataDirError
 
 LOCK = "server.lock"
 
@@ -39,19 +39,37 @@ def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
 
     Raises:
         DataDirBusyError: another server has it; its `who` is in the message.
+        DataDirError: it cannot be made or written to.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataDirBusyError(
-                f"Data directory '{data_dir}' is in use by {_said(handle)}. Stop that one, or "
-                "choose another --data-dir."
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{who} (process {os.getpid()})\n".encode(), 0)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(data_dir, error) from error
+    try:
+        _take(handle, data_dir, who)
         yield
     finally:
         os.close(handle)
+
+
+def _take(handle: int, data_dir: Path, who: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise DataDirBusyError(
+            f"Data directory '{data_dir}' is in use by {_said(handle)}. Stop that one, or "
+            "choose another --data-dir."
+        ) from error
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{who} (process {os.getpid()})\n".encode(), 0)
+    except OSError as error:
+        raise _unusable(data_dir, error) from error
+
+
+def _unusable(data_dir: Path, error: OSError) -> DataDirError:
+    return DataDirError(
+        f"Data directory '{data_dir}' cannot be used: {error.strerror}. See to that, or choose "
+        "another --data-dir."
+    )

@@ -308,6 +308,7 @@ def results_zip(state: State, job: str, partial: Partial = False) -> StreamingRe
     """Every picture and array that there is, with results.jsonl and errors.jsonl, as one ZIP."""
     found = _require_results(state, job, partial)
     headers = {"Content-Disposition": f'attachment; filename="{job}.zip"'}
+    job_archive.require_files(state, found)
     made = job_archive.archive(state, found)
     return StreamingResponse(made, media_type="application/zip", headers=headers)
 

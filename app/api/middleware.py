@@ -18,6 +18,7 @@ from structlog.contextvars import bound_contextvars
 from app.api.checks import Check
 from app.api.errors import Answer
 from app.api.links import API
+from app.errors import AppError
 from app.metrics import Metrics
 from app.urls import Urls
 
@@ -96,19 +97,31 @@ class Guard:
                 headers["X-Request-Id"] = request_id
                 location = headers.get("location", "")
             elif head:
-                message = {**message, "body": b""}
+                return  # of a body that may never end
             await send(message)
+            if head:
+                await send({"type": "http.response.body", "body": b""})
 
         try:
             most = self._check(Request(scope))
             await self.app(asked, self._counting(receive, most), sending)
         except Exception as error:
             if status:
-                raise
+                self._break_off(error)
+                return
             response = await self.answer(Request(scope), error)
             await response(scope, receive, sending)
         finally:
             self._note(asked, scope["method"], status, location, time.perf_counter() - started)
+
+    def _break_off(self, error: Exception) -> None:
+        """An answer that has begun cannot become another: it ends short, which a client can tell.
+
+        What is said on purpose, as of a job that was deleted meanwhile, needs no traceback.
+        """
+        if not isinstance(error, AppError):
+            raise error
+        log.warning("An answer is broken off: %s", error)
 
     def _note(self, scope: Scope, method: str, status: int, location: str, spent: float) -> None:
         """Count the request and log it: its path, never its query, which may hold a code."""

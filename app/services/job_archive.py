@@ -5,6 +5,7 @@ from itertools import islice
 
 from zipstream import ZipStream
 
+from app.errors import Refusal
 from app.services import jobs
 from app.services.job_views import ItemView, JobView
 from app.state import AppState
@@ -16,6 +17,19 @@ def names(one: ItemView) -> ItemView:
     pictures = {name: f"{folder}/{name}.png" for name in one.pictures}
     arrays = {name: f"{folder}/{name}.npy" for name in one.arrays}
     return one.model_copy(update={"pictures": pictures, "arrays": arrays})
+
+
+def require_files(state: AppState, job: JobView) -> None:
+    """Refuse an archive that would end half-way, while it can still be said why.
+
+    Raises:
+        Refusal: 404, a file of a result is gone.
+    """
+    for one in jobs.items_so_far(state, job, "succeeded"):
+        files = [*one.pictures.values(), *one.arrays.values()]
+        if files and not state.artifacts.hold(*files):
+            detail = f"A file of item {one.n}'s result is not stored any more; the others may be."
+            raise Refusal(404, "not_found", detail)
 
 
 def archive(state: AppState, job: JobView) -> Iterator[bytes]:

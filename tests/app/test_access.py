@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from app import lock
 from app.access import LINK_S, SESSION_S, Access
-from app.errors import TokenError
+from app.errors import DataDirError, TokenError
 from app.main import create_app
 from app.settings import Settings
 from app.urls import Urls
@@ -61,6 +61,24 @@ def test_a_token_that_others_may_read_is_refused(access: Access) -> None:
     access.file.chmod(0o640)
     with pytest.raises(TokenError, match="is open to others"):
         _ = access.token
+
+
+@pytest.mark.parametrize("held", [b"short", b"\xff" * 43, b"a" * 30 + b"\n" + b"b" * 30, b""])
+def test_a_file_that_holds_no_token_is_refused(access: Access, held: bytes) -> None:
+    access.file.parent.mkdir()
+    access.file.write_bytes(held)
+    access.file.chmod(0o600)
+    with pytest.raises(TokenError, match="holds no token"):
+        _ = access.token
+
+
+def test_a_place_where_nothing_can_be_kept_is_named(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    with pytest.raises(DataDirError, match=f"'{taken}' cannot be used"), lock.sole_owner(taken, ""):
+        pass
+    with pytest.raises(TokenError, match="cannot be made or read"):
+        _ = Access(taken).token
 
 
 def test_strangers_learn_nothing_but_that_the_server_lives(stranger: TestClient) -> None:

@@ -7,6 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.api.files import matches
+from app.errors import MOST_FAULTS
 from app.main import create_app
 from app.settings import Settings
 
@@ -190,3 +191,14 @@ def test_a_head_that_cannot_be_trusted_is_refused(
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert (answer.headers.get("Connection") == "close") == (status == 400)
+
+
+def test_of_very_many_faults_the_first_are_told_in_short(client: TestClient) -> None:
+    body = BODY | {f"a/{n}~": "x" * 1000 for n in range(10_000)} | {"k" * 100_000: 1}
+    answer = client.post("/api/v1/jobs", json=body)
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == MOST_FAULTS
+    assert "/a~10~0" in {one["pointer"] for one in answer.json()["errors"]}
+    long = client.post("/api/v1/jobs", json=BODY | {"method": "y" * 100_000, "z" * 100_000: 1})
+    assert long.status_code == 422
+    assert max(len(answer.content), len(long.content)) < 50_000

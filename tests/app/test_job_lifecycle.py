@@ -113,6 +113,33 @@ def test_results_zip_holds_every_file_and_says_where_each_is(client: TestClient)
         assert named | {"results.jsonl", "errors.jsonl"} == set(archive.namelist())
 
 
+def test_an_archive_that_lacks_a_file_is_refused_before_it_begins(
+    app: FastAPI, client: TestClient
+) -> None:
+    job = run(client)
+    item = client.get(f"/api/v1/jobs/{job['id']}/results.jsonl").text.splitlines()[1]
+    etag = client.get(json.loads(item)["pictures"]["heatmap"]).headers["ETag"]
+    app.state.deconv.artifacts.path(etag.strip('"')).unlink()
+    for gone in ("results.zip", "items/1/heatmap.png"):
+        answer = client.get(f"/api/v1/jobs/{job['id']}/{gone}")
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "not stored any more" in answer.json()["detail"].replace("(any more)", "any more")
+
+
+def test_head_of_a_stream_that_goes_on_is_answered_at_once(
+    app: FastAPI, client: TestClient
+) -> None:
+    forget_claims(app)
+    body = OCCLUSION | {"inputs": {"dataset": "pictures", "limit": 2}}
+    job = client.post("/api/v1/jobs", json=body).json()["id"]
+    answer = client.head(f"/api/v1/jobs/{job}/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.content == b""
+    assert app.state.deconv.progress.listeners() == 0
+
+
 def test_results_of_an_active_job_are_given_only_when_asked_for_in_part(
     app: FastAPI, client: TestClient
 ) -> None:

@@ -12,8 +12,12 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import logs
+from app.api.errors import answerer
+from app.api.middleware import Guard
 from app.api.rates import MovingWindow
+from app.errors import ArtifactMissingError
 from app.main import create_app
+from app.metrics import Metrics
 from app.settings import Settings
 from app.urls import Urls
 
@@ -173,3 +177,21 @@ def test_a_database_that_is_damaged_is_told_and_is_not_ready(
             assert "Retry-After" in answer.headers
         assert client.get("/livez").status_code == 200
         file.write_bytes(whole)
+
+
+def test_an_answer_that_cannot_go_on_ends_short_and_says_why_in_a_line(
+    log: Callable[[], list[dict[str, Any]]],
+) -> None:
+    async def half(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ArtifactMissingError("It is not stored any more.")
+
+    guard = Guard(
+        half, most=1, most_parsed=1, patience_s=1, rate=1, metrics=Metrics(), checks=[],
+        answer=answerer(None),
+    )  # fmt: skip
+    assert TestClient(guard).get("/").content == b"half"
+    (said,) = [line for line in log() if "broken off" in line["event"]]
+    assert "not stored any more" in said["event"]
+    assert "exception" not in said
