@@ -59,21 +59,27 @@ class _Descent:
     """One walk down for a group of activations.
 
     Args:
+        layer: the activations'.
         kept: what each node kept, by image; where `rows` is None, on each activation's frame.
         rows: the activations' images, [n].
     """
 
     def __init__(
-        self, net: Network, kept: dict[int, Tensor], way: Way, group: Group,
+        self, net: Network, layer: str, kept: dict[int, Tensor], way: Way, group: Group,
         rows: Sequence[int] | None,
     ) -> None:  # fmt: skip
-        self.net, self.kept, self.way = net, kept, way
+        self.net, self.layer, self.kept, self.way = net, layer, kept, way
         self.group, self.rows = group, rows
         self.values: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def walk(self, place: int, channels: Tensor, heights: Tensor) -> Tensor:
-        """From seeds of some heights [n] in channels [n] at `place` down to the input's frame."""
+    def walk(self, channels: Tensor, heights: Tensor) -> Tensor:
+        """From seeds of some heights [n] in channels [n] of the layer down to the input's frame.
+
+        Raises:
+            ProjectionError: NaN or infinity come down.
+        """
+        place = self.net.find(self.layer)
         end, value = descend_head(
             self.net, self.kept, self.way, place, self.group, channels.tolist(), heights
         )
@@ -81,6 +87,11 @@ class _Descent:
         for above in range(end, INPUT, -1):
             if above in self.values:
                 self._descend(above)
+        if not finite(self.values[INPUT]):
+            raise ProjectionError(
+                f"Projections from '{self.layer}' have NaN or infinity: weights of "
+                f"{self.net.name} on the way down are no numbers, or too large to compute with."
+            )
         return self.values[INPUT]
 
     def _descend(self, above: int) -> None:
@@ -134,8 +145,8 @@ def descend_crops(
     own = rows.tolist()
     for group in grouped(net, place, ys.tolist(), xs.tolist()):
         which = group.which
-        descent = _Descent(net, recorded.kept, recorded.way, group, [own[i] for i in which])
-        yield group, descent.walk(place, channels[which], values[which])
+        descent = _Descent(net, layer, recorded.kept, recorded.way, group, [own[i] for i in which])
+        yield group, descent.walk(channels[which], values[which])
 
 
 def descend(
@@ -144,19 +155,14 @@ def descend(
 ) -> Tensor:  # fmt: skip
     """As `descend_crops`, on the whole image: [n, c, H, W], zero outside each receptive field."""
     return _canvas(
-        net, layer, len(rows), descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
+        net, len(rows), descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
     )
 
 
-def _canvas(net: Network, layer: str, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
-    """What n activations of a layer saw, each on an image of its own, zero elsewhere."""
+def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
+    """What n activations saw, each on an image of its own, zero elsewhere."""
     whole: Tensor | None = None
     for group, parts in groups:
-        if not finite(parts):
-            raise ProjectionError(
-                f"Projections from '{layer}' have NaN or infinity: weights of {net.name} on the "
-                "way down are no numbers, or too large to compute with."
-            )
         whole = images(parts, n, net.input_size) if whole is None else whole
         paste(whole, group.which, parts, group.frames[INPUT])
     assert whole is not None
@@ -311,8 +317,8 @@ def _project_locally(
             heights = local.top.flatten(1).gather(1, mine[:, None])[:, 0]
             _check_finite(layer, heights)
             values[group.which] = heights
-            descent = _Descent(net, local.kept, way, group, None)
-            yield group, descent.walk(place, mine, heights)
+            descent = _Descent(net, layer, local.kept, way, group, None)
+            yield group, descent.walk(mine, heights)
 
-    pixels = _canvas(net, layer, len(units), each())
+    pixels = _canvas(net, len(units), each())
     return _present(net, layer, units, places, values, pixels, way.rule)

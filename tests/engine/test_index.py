@@ -15,7 +15,13 @@ from PIL import Image
 import deconvnet as dn
 from deconvnet import fingerprint, index_store, shards, sprites
 from deconvnet.dataset import open_dataset
-from deconvnet.errors import AddressError, DatasetError, IndexError_, ParameterError
+from deconvnet.errors import (
+    AddressError,
+    DatasetError,
+    IndexError_,
+    ParameterError,
+    ProjectionError,
+)
 from deconvnet.index_scan import line_peaks, peak, positions
 
 from .small_index import OPTIONS, SIZE, build, group_of, small_network
@@ -465,6 +471,14 @@ def test_an_image_whose_activation_is_not_finite_is_skipped_with_the_layer(tmp_p
         {"path": "1.png", "reason": "its activation in conv1 is NaN or infinite"}
     ]
     assert [hit.image_id for hit in index.top("conv1:1")] == [0, 2, 3]
+
+
+def test_a_picture_that_overflows_is_an_error_and_is_not_drawn_blank(images, tmp_path):
+    module = small_network().module.float()
+    module.conv1.weight.data.mul_(1e25)  # once on the way up, once more on the way down
+    net = dn.trace(module, (3, SIZE, SIZE), {"conv1": "relu1", "conv2": "relu2"}, name="huge")
+    with pytest.raises(ProjectionError, match="Projections from 'conv2' have NaN or infinity"):
+        dn.build_index(net, images, tmp_path / "huge", k=2, layers=["conv2"], progress=False)
 
 
 def test_autocast_gives_an_index_of_its_own_near_the_exact_one(images, tmp_path):
