@@ -11,7 +11,10 @@ FOREVER = 1 << 60
 
 @dataclass(frozen=True)
 class Fault:
-    """What fails: one call, counted from 1, or all from that one on; and by which error."""
+    """What fails: one call, counted from 1, or all from that one on; and by which error.
+
+    Without an error (0), the process that makes the call is killed.
+    """
 
     first: int
     error: int
@@ -25,6 +28,8 @@ class Fault:
     @property
     def way(self) -> str:
         """Everything of it but the number."""
+        if not self.error:
+            return "killed at call"
         return f"{errno.errorcode[self.error]} {'from' if self.lasting else 'at'} call"
 
     def __str__(self) -> str:

@@ -25,8 +25,10 @@ _JOB = (
 )
 
 
-def plain(ended: Ended) -> bool:
-    """Whether a command that failed said so in a line for its user, and ended with 2."""
+def in_order(ended: Ended, fault: Fault) -> bool:
+    """Whether a command was killed by its fault, or said in a line what failed, and ended with 2."""
+    if ended.code == -signal.SIGKILL and not fault.error:
+        return True
     last = (ended.log.splitlines() or [""])[-1]
     return ended.code == 2 and last.startswith("deconvnet: ") and "Traceback" not in ended.log
 
@@ -69,10 +71,8 @@ class Start:
         link = self._begin()
         ended = self._warm.end(self._most_s, signal.SIGTERM if link else None)
         self._calls = self._disk.disarm()
-        if link and ended.code != 0:
-            raise RuntimeError(f"it started and ended with {ended.code}: {ended.log}")
-        if not link and not plain(ended):
-            raise RuntimeError(f"it did not start, with {ended.code}: {ended.log}")
+        if not (link and ended.code == 0) and not in_order(ended, fault):
+            raise RuntimeError(f"it ended with {ended.code}, started: {link!r}: {ended.log}")
         link = self._begin()
         if link:
             self._ask(link)

@@ -3,12 +3,14 @@
    What changes a disk is a write, sync, rename, truncation, link or removal, and a file or folder
    that is made. Loaded before the C library (LD_PRELOAD). FAULTS_BELOW is the directory;
    FAULTS_STATE a file of four 64-bit numbers that all processes share: how many calls there were,
-   the first and the last that fail (counted from 1), and the error that they fail with. */
+   the first and the last that fail (counted from 1), and the error that they fail with; 0: the
+   process is killed instead. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +39,7 @@ static int fails(const char *path) {
     if (!state || !below || strncmp(path, below, strlen(below))) return 0;
     long number = __atomic_add_fetch(&state[0], 1, __ATOMIC_SEQ_CST);
     if (number < state[1] || number > state[2]) return 0;
+    if (!state[3]) kill(getpid(), SIGKILL);
     errno = (int)state[3];
     return 1;
 }

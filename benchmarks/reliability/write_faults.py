@@ -3,7 +3,8 @@
 Writes, syncs, renames, truncations, links, removals, files and folders that are made: a library
 loaded before the C library (`write_faults.c`, compiled here) lets them fail in the server, in
 SQLite, in the workers and in `deconvnet index`, for want of room or by an error, once or from the
-Nth on until there is room again. N rises until nothing fails. What fails:
+Nth on until there is room again, or kills the process there. N rises until nothing fails. What
+fails:
 
     work     a running server: a picture is uploaded and a job computes it
     start    a server's first start: token, database, lock, and its end
@@ -35,7 +36,8 @@ from faulty_work import Work
 from preload import compiled
 
 NAME = "write_faults"
-WAYS = tuple(itertools.product((errno.ENOSPC, errno.EIO), (False, True)))
+KILLED = (0, False)
+WAYS = (*itertools.product((errno.ENOSPC, errno.EIO), (False, True)), KILLED)
 MOST_WRONG = 5  # of one way, which then ends
 
 
@@ -94,8 +96,9 @@ class Pace:
 
 def _try(name: str, part: Part, numbers: Sequence[int] | None, start: int, found: Found) -> None:
     count = part.count()
-    pace = Pace(name, len(WAYS) * (len(numbers) if numbers else max(1, count - start + 1)))
-    for error, lasting in WAYS:
+    ways = [way for way in WAYS if way != KILLED or name != "work"]  # server_kills.py does that
+    pace = Pace(name, len(ways) * (len(numbers) if numbers else max(1, count - start + 1)))
+    for error, lasting in ways:
         wrong = 0
         for first in numbers or itertools.count(start):
             fault = Fault(first, error, lasting)
