@@ -26,7 +26,7 @@ _JOB = (
 
 
 def in_order(ended: Ended, fault: Fault) -> bool:
-    """Whether a command was killed by its fault, or said in a line what failed, and ended with 2."""
+    """Whether a command was killed by its fault, or said in a line what failed and ended with 2."""
     if ended.code == -signal.SIGKILL and not fault.error:
         return True
     last = (ended.log.splitlines() or [""])[-1]

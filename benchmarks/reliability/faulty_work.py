@@ -4,7 +4,6 @@ import http.client
 import io
 import json
 import random
-import signal
 import time
 from pathlib import Path
 
@@ -103,7 +102,7 @@ class Work:
         return False
 
     def close(self) -> None:
-        """End the server; the data it leaves must be whole.
+        """End the server; the data must be whole once another one has started and ended there.
 
         Raises:
             RuntimeError: they are not.
@@ -112,12 +111,21 @@ class Work:
         if served is None:
             return
         self._disk.disarm()
-        served.process.send_signal(signal.SIGTERM)
-        try:
-            served.process.wait(60)
-        finally:
-            served.process.kill()
-            served.process.wait()
+        _end(served)
+        _end(serving.start(self._data, settings=self._settings))
         end = audit(self._data)
         if not end.sound or end.unfinished:
-            raise RuntimeError(f"the data directory is not whole: {end}")
+            raise RuntimeError(
+                f"the data are not whole: {end.twice} items committed twice, {end.torn} torn "
+                f"files, {end.lost} missing, {end.unfinished} temporary, {end.miscounted} jobs "
+                f"miscounted, integrity_check {end.integrity}"
+            )
+
+
+def _end(served: serving.Served) -> None:
+    try:
+        served.process.terminate()
+        served.process.wait(60)
+    finally:
+        served.process.kill()
+        served.process.wait()
