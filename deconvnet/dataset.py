@@ -161,6 +161,8 @@ def open_dataset(what: Any, *, name: str | None = None, group: Group | None = No
         return what
     if isinstance(what, str | Path):
         what = [what]
+    if isinstance(what, list | tuple) and "" in what:
+        raise DatasetError("A dataset's path is empty; '.' is the folder that you are in.")
     if isinstance(what, list | tuple) and what and isinstance(what[0], str | Path):
         paths = [Path(item) for item in what]
         named = name or paths[0].resolve().name.split(".")[0]

@@ -16,6 +16,7 @@ import torch
 
 from deconvnet import fingerprint
 from deconvnet import index_store as store
+from deconvnet.address import natural
 from deconvnet.dataset import Dataset, open_dataset
 from deconvnet.decoding import Decoder
 from deconvnet.describe import describe
@@ -27,6 +28,7 @@ from deconvnet.progress import OnProgress, Reporter
 from deconvnet.sprites import Artist, tile_size
 from deconvnet.topk import TopK
 
+_COLOURS = 3  # red, green, blue: what preprocessing gives
 _AHEAD_BYTES = 16 * 2**20  # of pixels decoded ahead of the network
 
 
@@ -37,6 +39,8 @@ def spatial_landmarks(net: Network) -> tuple[str, ...]:
 
 
 def _layers(net: Network, asked: Sequence[str] | None) -> tuple[str, ...]:
+    if isinstance(asked, str):
+        raise ParameterError(f"layers are '{asked}', expected a sequence: layers=['{asked}'].")
     layers = tuple(asked) if asked is not None else spatial_landmarks(net)
     if not layers or len(set(layers)) != len(layers):
         raise ParameterError(f"layers are {list(layers)}, expected one or more, each once.")
@@ -51,7 +55,21 @@ def _check_autocast(net: Network) -> None:
         )
 
 
-def _check(dataset: Dataset, k: int, per_group: int | None) -> None:
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        least = 0 if name == "workers" else 1
+        number = least if value is None else natural(value)
+        if number is None or number < least:
+            raise ParameterError(f"{name} is {value!r}, expected a whole number, {least} or more.")
+
+
+def _check(net: Network, dataset: Dataset, k: int, per_group: int | None) -> None:
+    if net.input_size[0] != _COLOURS:
+        raise ParameterError(
+            f"{net.name} takes {net.input_size[0]} channels, and a dataset's pictures have "
+            f"{_COLOURS}. Put a convolution from {_COLOURS} before it, as nn.Conv2d({_COLOURS}, "
+            f"{net.input_size[0]}, 1)."
+        )
     TopK(0, k, per_group)  # refuses what is below 1
     if per_group is not None and not dataset.groups:
         raise ParameterError(
@@ -106,13 +124,16 @@ def build_index(
     Raises:
         DatasetError: no such dataset, no image in it that can be read, or an image that changed
             while it was indexed.
-        AddressError: no such layer. ParameterError: k, per_group, layers, or autocast of a network
-            that is not float32.
+        AddressError: no such layer. ParameterError: a number outside its range, layers, a network
+            that does not take pictures, or autocast of one that is not float32.
         IndexError_: `out` holds other things, or another process is building there.
     """
+    _check_numbers(
+        k=k, per_group=per_group, batch=batch, workers=workers, checkpoint_every=checkpoint_every
+    )
     opened = open_dataset(dataset)
     root = Path(out)
-    _check(opened, k, per_group)
+    _check(net, opened, k, per_group)
     if autocast:
         _check_autocast(net)
     wanted = _layers(net, layers)

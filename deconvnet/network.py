@@ -91,6 +91,11 @@ class Network:
         self.made_in = (self.device, self.dtype)
         self.input_size = (input_size[0], input_size[1], input_size[2])
         self.preprocess = preprocess or Preprocess((input_size[1], input_size[2]))
+        if tuple(self.preprocess.size) != self.input_size[1:]:
+            raise ParameterError(
+                f"preprocess gives images of {self.preprocess.size}, expected those of the "
+                f"input_size, {self.input_size[1:]}."
+            )
         self.classes = tuple(classes) if classes is not None else None
         self.labels = tuple(labels) if labels is not None else None
         self.spec, self.weights = spec, weights

@@ -525,6 +525,19 @@ def test_an_image_that_changes_between_the_passes_is_noticed(images, tmp_path):
     assert build(tmp_path / "images", tmp_path / "out").dataset["count"] == COUNT - 2
 
 
+def test_a_network_that_takes_no_pictures_is_refused(images, tmp_path):
+    net = dn.trace(torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU()), (1, 8, 8))
+    with pytest.raises(ParameterError, match="takes 1 channels, and a dataset's pictures have 3"):
+        dn.build_index(net, images, tmp_path / "index", progress=False)
+    assert not (tmp_path / "index").exists()
+
+
+def test_an_empty_path_is_not_the_folder_that_one_is_in(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(images)
+    with pytest.raises(DatasetError, match="path is empty"):
+        dn.build_index(small_network(), "", tmp_path / "index", progress=False)
+
+
 def test_a_cap_without_groups_is_refused(images, tmp_path):
     with pytest.raises(ParameterError, match="has no groups"):
         dn.build_index(small_network(), images, tmp_path / "out", per_group=1, progress=False)
@@ -534,6 +547,11 @@ def test_a_cap_without_groups_is_refused(images, tmp_path):
     ("options", "error"),
     [
         ({"k": 0}, ParameterError),
+        ({"k": 2.5}, ParameterError),
+        ({"batch": -1}, ParameterError),
+        ({"workers": -1}, ParameterError),
+        ({"checkpoint_every": 0}, ParameterError),
+        ({"layers": "conv1"}, ParameterError),
         ({"layers": []}, ParameterError),
         ({"layers": ["conv1", "conv1"]}, ParameterError),
         ({"layers": ["conv7"]}, AddressError),

@@ -57,6 +57,11 @@ def test_a_landmark_that_is_no_call_site_is_refused() -> None:
         dn.trace(_module(), (3, 8, 8), landmarks={"conv1": "9"})
 
 
+def test_preprocessing_to_another_size_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"gives images of \(9, 8\), expected .* \(8, 8\)"):
+        dn.trace(_module(), (3, 8, 8), preprocess=dn.preprocess.Preprocess((9, 8)))
+
+
 def test_the_input_is_no_landmark_and_a_list_names_none() -> None:
     with pytest.raises(AddressError, match="'input', which is not a call site"):
         dn.trace(_module(), (3, 8, 8), landmarks={"conv1": "input"})
