@@ -22,8 +22,7 @@ def journal_mode(version: tuple[int, ...]) -> str:
 
 
 def dialect(path: Path) -> Dialect:
-    """SQLite in that file; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """SQLite in that file, whose folder is there once it is connected to."""
     url = f"sqlite:///{path}"
     arguments = {"timeout": PATIENCE_S, "check_same_thread": False}
     reader = create_engine(url, connect_args=arguments, pool_size=8, max_overflow=32)

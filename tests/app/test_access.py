@@ -72,6 +72,11 @@ def test_a_file_that_holds_no_token_is_refused(access: Access, held: bytes) -> N
         _ = access.token
 
 
+def test_an_application_that_is_not_started_touches_no_file(settings: Settings) -> None:
+    create_app(settings)
+    assert not settings.data_dir.exists()
+
+
 def test_a_place_where_nothing_can_be_kept_is_named(tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.write_text("a file")
