@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 MOST_DEATHS = 3
 FULL_PAUSE_S = 5.0
 MOST_PATIENCE_S = 5.0
+STUCK_S = 120.0  # longer than any wait for the database
 
 Change = Callable[[Session, float], object]
 
@@ -77,6 +78,7 @@ class Coordinator:
         self._tenure = 0  # of the database, as of the last look for claims that nobody holds
         self._not_before = 0.0
         self._trouble: str | None = None
+        self._moved = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="coordinator", daemon=True)
 
     def start(self) -> None:
@@ -110,7 +112,8 @@ class Coordinator:
         """Why jobs do not go on though the database would let them; None: they do."""
         if not self._thread.is_alive():
             return "it has ended"
-        return self._trouble
+        stood = time.monotonic() - self._moved
+        return self._trouble or (f"it hangs since {stood:.0f} s" if stood > STUCK_S else None)
 
     def _loop(self) -> None:
         patience = 0.25
@@ -130,6 +133,7 @@ class Coordinator:
                 patience = min(2 * patience, MOST_PATIENCE_S)
 
     def _step(self) -> None:
+        self._moved = time.monotonic()
         self._gather()
         for claim in self._transact():
             self._launch(claim)
@@ -314,13 +318,21 @@ class Coordinator:
                 self._compute.end(flight.task.ticket)
 
     def _expire(self, job: int, run: float) -> bool:
+        """Start no further item of a job whose time is over; whether it had any to start."""
         error = {"code": "expired", "detail": "The job took longer than its timeout_s."}
-        with self._db.write() as session:
+        going = False
+
+        def stop(session: Session, now: float) -> None:
+            nonlocal going
             found = session.get(Job, job)
-            if found is None or found.state != "running" or found.started_at != run:
-                return False
-            store.stop(session, found, time.time(), error, "cancelling")
-            return True
+            going = found is not None and found.state == "running" and found.started_at == run
+            if found is not None and going:
+                store.stop(session, found, now, error, "cancelling")
+
+        if (refused := self._refused(stop)) is not None:
+            log.error("Job %d cannot expire and goes on: %s", job, _said(refused))
+            return False
+        return going
 
 
 def _place(claim: store.Claim) -> tuple[int, int]:
@@ -329,10 +341,13 @@ def _place(claim: store.Claim) -> tuple[int, int]:
 
 def _unstorable(error: Exception) -> UnitError:
     """A refusal of the database's as an item's error."""
+    return UnitError("unstorable", f"What came of this item cannot be stored: {_said(error)}.")
+
+
+def _said(error: Exception) -> str:
+    """What the database said, without the statement, which may be as long as a result."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    said = str(cause).strip().partition("\n")[0].rstrip(".")
-    detail = f"What came of this item cannot be stored: {type(cause).__name__}: {said}."
-    return UnitError("unstorable", detail)
+    return f"{type(cause).__name__}: {cause}".strip().partition("\n")[0].rstrip(".")
 
 
 def _success(claim: store.Claim, result: UnitResult) -> Change:

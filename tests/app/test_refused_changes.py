@@ -2,8 +2,10 @@
 
 import ctypes
 import errno
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import sqlalchemy
@@ -18,9 +20,11 @@ from app.db.engine import Database
 from app.db.models import Event, Job
 from app.db.refusals import never_taken
 from app.errors import StorageFullError
+from app.jobs import coordinator
 from app.main import create_app
 from app.settings import Settings
 from tests.app.test_job_lifecycle import run
+from tests.app.test_jobs_durability import eventually
 
 # Rules that no result of item 1 (or nothing at all about it) can be stored by.
 REFUSING = {
@@ -40,18 +44,18 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         yield client
 
 
-def refuse(app: FastAPI, rule: str) -> None:
-    """Have the database refuse every row of an item by a rule of its own."""
+def refuse(app: FastAPI, rule: str, table: str = "items") -> None:
+    """Have the database refuse rows of a table by a rule of its own."""
     settings = app.state.deconv.settings
     if settings.database is None:
         statement = (
-            f"CREATE TRIGGER refusing BEFORE UPDATE ON items WHEN {rule} "
+            f"CREATE TRIGGER refusing BEFORE UPDATE ON {table} WHEN {rule} "
             "BEGIN SELECT RAISE(ABORT, 'not in here'); END"
         )
         url = f"sqlite:///{settings.database_place}"
     else:
         kept = rule.replace("NEW.", "")
-        statement = f"ALTER TABLE items ADD CONSTRAINT refusing CHECK (NOT ({kept}))"
+        statement = f"ALTER TABLE {table} ADD CONSTRAINT refusing CHECK (NOT ({kept}))"
         url = settings.database_place
     engine = sqlalchemy.create_engine(url)
     with engine.begin() as connection:
@@ -94,6 +98,17 @@ def test_an_item_of_which_nothing_can_be_stored_is_in_nobodys_way(
         assert item is not None
         assert (item.state, item.attempt, item.spent) == ("running", 1, 0)
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.databases
+def test_a_job_that_the_database_does_not_let_expire_comes_to_its_end(
+    app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse(app, "NEW.state = 'cancelling'", "jobs")
+    job = run(client, limit=12, timeout_s=0.001)
+    assert job["counts"]["succeeded"] == 12
+    assert "cannot expire and goes on" in caplog.text
+    assert "Jobs do not go on" not in caplog.text
 
 
 @pytest.mark.databases
@@ -166,3 +181,15 @@ def test_a_part_that_has_ended_is_told_by_readyz(
     assert answer.headers["content-type"] == "application/problem+json"
     assert f"{part}: it has ended" in answer.json()["detail"]
     assert client.get("/livez").status_code == 200
+
+
+def test_a_coordinator_that_hangs_is_told_until_it_moves_again(
+    app: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "STUCK_S", 1.5)  # its steps take up to a second
+    state = app.state.deconv
+    assert state.jobs.trouble is None
+    with closing(sqlite3.connect(state.settings.database_place)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        eventually(lambda: (state.jobs.trouble or "").startswith("it hangs since"), 30)
+    eventually(lambda: client.get("/readyz").status_code == 200, 30)
