@@ -97,11 +97,16 @@ class Heads:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def of(self, way: Way, steps: Sequence[_Step], channel: int, sign: float) -> Tensor:
-        """One unit's, from a seed of `sign`: [1, c, h, w] on the last step's frame, or [1, c]."""
+    def of(
+        self, now: State | None, way: Way, steps: Sequence[_Step], channel: int, sign: float
+    ) -> Tensor:
+        """One unit's, from a seed of `sign`: [1, c, h, w] on the last step's frame, or [1, c].
+
+        Args:
+            now: the state of the weights on the way.
+        """
         net = self._net()
         assert net is not None
-        now = state(_weights(net, [step.place for step in steps[:-1]]))
         clipped = tuple(step.clipped for step in steps)
         key = (way, steps[0].place, channel, sign, clipped)
         with self._lock:
@@ -181,14 +186,14 @@ def descend_head(
     """
     nodes = passed(net, kept, place)
     end = net.nodes[nodes[-1]].inputs[0] if nodes else place
-    heads = heads_of(net)
+    heads, now = heads_of(net), state(_weights(net, nodes))
     found: Tensor | None = None
     frame = group.frames[end]
     signs = heights.sign().tolist()
     seeds = zip(group.seed.tops, group.seed.lefts, channels, signs, heights.abs(), strict=True)
     for i, (y, x, channel, sign, height) in enumerate(seeds):
         steps = _steps(net, nodes, end, y, x)
-        value = heads.of(way, steps, channel, -1.0 if sign < 0 else 1.0)
+        value = heads.of(now, way, steps, channel, -1.0 if sign < 0 else 1.0)
         if value.dim() == 2:
             found = value.new_empty(len(signs), value.shape[1]) if found is None else found
             torch.mul(value[0], height, out=found[i])
