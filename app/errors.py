@@ -13,8 +13,9 @@ AppError
 └── DataDirError          a data directory that cannot be made or written to
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from pydantic import ValidationError
 MOST_FAULTS = 100
 
 _FOLDERS = re.compile(r"(?<![^\s'\"(=:])/(?:[^/\s'\"]+/)+")
+
+
+MOST_SHOWN = 80  # characters of a value that somebody sent
 
 
 class AppError(Exception):
@@ -108,7 +112,7 @@ def without_folders(text: str) -> str:
 
 def invalid(error: ValidationError, prefix: str = "") -> Refusal:
     """A validation error as a refusal (422) with a JSON pointer to each fault."""
-    return invalid_body(error.errors(include_url=False, include_input=False), prefix)
+    return invalid_body(error.errors(include_url=False), prefix)
 
 
 def invalid_body(found: Sequence[Any], prefix: str = "") -> Refusal:
@@ -120,7 +124,7 @@ def invalid_body(found: Sequence[Any], prefix: str = "") -> Refusal:
         Fault(
             prefix + "".join(f"/{_escaped(str(part))}" for part in one["loc"]),
             one["type"],
-            _cut(one["msg"].removeprefix("Value error, ").rstrip("."), 400),
+            _cut(_words(one), 400),
         )
         for one in found[:MOST_FAULTS]
     ]
@@ -135,3 +139,24 @@ def _escaped(part: str) -> str:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+_PLAIN = {
+    "missing": "It is missing",
+    "union_tag_not_found": "It is missing",
+    "extra_forbidden": "There is nothing of this name; leave it out",
+    "model_attributes_type": "Expected a JSON object",
+}
+
+
+def _words(one: Mapping[str, Any]) -> str:
+    """What is expected, and the value that was found, where that is one value."""
+    if one["type"] in _PLAIN:
+        return _PLAIN[one["type"]]
+    told: str = one["msg"].removeprefix("Value error, ").rstrip(".")
+    if "UploadFile" in told:
+        return "Expected a file"
+    value = one.get("input")
+    if not isinstance(value, str | int | float) or str(value)[:MOST_SHOWN] in told:
+        return told
+    return f"{told}; it is {_cut(json.dumps(value, ensure_ascii=False), MOST_SHOWN)}"

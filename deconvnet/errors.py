@@ -68,6 +68,8 @@ class IndexError_(DeconvnetError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a missing name: the closest known ones, else the first few of all."""
     names = list(dict.fromkeys(known))
+    if not names:
+        return "there is none"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"nearest: {', '.join(close)}"

@@ -1,6 +1,7 @@
 """JSON bodies, read strictly: what two programs could understand in two ways is refused."""
 
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -9,7 +10,10 @@ from fastapi.routing import APIRoute
 
 
 class StrictRoute(APIRoute):
-    """A route whose JSON body names nothing twice in one object and holds no NaN or infinity."""
+    """A route whose JSON body names nothing twice in one object, and holds numbers and text only.
+
+    NaN and infinity are no numbers, and half a surrogate pair is no text.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -23,7 +27,10 @@ class StrictRoute(APIRoute):
 class _StrictRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
-        return json.loads(body, object_pairs_hook=_once, parse_constant=_refuse_constant)
+        read = json.loads(body, object_pairs_hook=_once, parse_constant=_refuse_constant)
+        if re.search(rb"\\ud[89a-f]", body, re.IGNORECASE):
+            _require_text(read)
+        return read
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -33,6 +40,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         _refuse(f"'{twice[:80]}' is there twice in one object")
     return made
+
+
+def _require_text(read: Any) -> None:
+    """Half a surrogate pair is no text: it can be neither stored nor sent back."""
+    try:
+        json.dumps(read, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        _refuse("a text holds half a surrogate pair")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -12,10 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from app.api.links import API
 from app.api.models import Problem, ProblemFault
 from app.compute.scheduler import WorkerLostError
 from app.compute.units import UnitError
 from app.errors import (
+    MOST_SHOWN,
     ArtifactMissingError,
     DamagedError,
     Refusal,
@@ -126,6 +128,13 @@ _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
 }
 
 
+# What the router refuses says no more than its title.
+_NAKED = {
+    404: "There is nothing at {}. GET /api/v1 lists what there is.",
+    405: "{} does not take this method. The header Allow tells which it takes.",
+}
+
+
 def answerer(page: Page | None) -> Answer:
     """What answers any exception.
 
@@ -135,6 +144,9 @@ def answerer(page: Page | None) -> Answer:
 
     async def answer(request: Request, error: Exception) -> Response:
         refusal = as_refusal(error)
+        path: str = request.scope["path"]
+        if refusal.detail == HTTPStatus(refusal.status).phrase and path.startswith(API.ROOT):
+            refusal.detail = _NAKED.get(refusal.status, refusal.detail).format(path[:MOST_SHOWN])
         request_id = request.scope.get("state", {}).get("request_id", "")
         if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR and refusal is not error:
             trace = error if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR else None

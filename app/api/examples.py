@@ -90,7 +90,7 @@ EXAMPLES: Mapping[str, Any] = {
         "rate": 2.5,
         "eta_s": 0.4,
         "request": {"model": "zfnet64", "method": "occlusion", "params": {"size": 16}},
-        "fingerprints": {"network": _SHA, "code": _SHA},
+        "fingerprints": {"network": _SHA, "code": _SHA, "inputs": _SHA},
         "error": None,
         "created_at": 1767225600.0,
         "started_at": 1767225600.5,

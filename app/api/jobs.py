@@ -101,7 +101,7 @@ def make_router() -> APIRouter:
         ("POST", "", _submit_route(), {"status_code": 202, "responses": SUBMITTED}),
         ("GET", "", listing, {"responses": told(LINK)}),
         ("GET", "/{job}", read, {"responses": SHOWN | unchanged(), "response_model": JobView}),
-        ("DELETE", "/{job}", delete, {"status_code": 204, "responses": refusals(404, 409)}),
+        ("DELETE", "/{job}", delete, DELETED),
         ("GET", "/{job}/items", items, {"responses": told(LINK) | refusals(404)}),
         ("GET", "/{job}/items/{n}", item, {"responses": refusals(404)}),
         ("GET", "/{job}/items/{n}/{name}.png", png, _file("image/png", stored)),
@@ -120,6 +120,7 @@ def make_router() -> APIRouter:
 _STANDS = {**ETAG, **RETRY_AFTER}
 _DONE = {"model": JobView, "description": "It is at its end already", "headers": ETAG}
 _MADE = {**_STANDS, **LOCATION, **WAITED}
+DELETED = {"status_code": 204, "response_class": Response, "responses": refusals(404, 409)}
 SHOWN = told(_STANDS) | refusals(404)
 CHANGED = told(_STANDS, 202) | {200: _DONE} | refusals(404, 409, 429)
 SUBMITTED = told(_MADE, 202) | {200: {**_DONE, "headers": _MADE}} | refusals(409, 429, 507)

@@ -101,7 +101,8 @@ class JobView(_Strict):
         rate: items per second since it was started; null before there is one.
         eta_s: seconds left at that rate.
         request: as resolved: every parameter has its value.
-        fingerprints: of the network, the code and the inputs.
+        fingerprints: of the network, the code and the inputs: the contents of uploads, or the paths
+            of a dataset's files, whose contents each item's `sha256` tells.
     """
 
     id: str

@@ -4,6 +4,8 @@ A job applies one method of the registry to many images. What a request says is 
 the registry and the catalogue, so that an accepted job can only fail on its inputs or its network.
 """
 
+import hashlib
+import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -94,6 +96,7 @@ def _accept(
     resolved, fingerprints = _resolve(state, request, network)
     with state.db.read() as session:
         inputs = _inputs(state, session, request.inputs)
+    fingerprints["inputs"] = _inputs_fingerprint(inputs)
     state.artifacts.require_room(0)
     with state.db.write() as session:
         if key is not None:
@@ -197,6 +200,14 @@ def _inputs(
     return [store.Input(dataset=wanted.dataset, path=path) for path in paths]
 
 
+def _inputs_fingerprint(inputs: Sequence[store.Input]) -> str:
+    """SHA-256 of what the inputs are, in their order: contents of uploads, paths of a dataset."""
+    digest = hashlib.sha256()
+    for one in inputs:
+        digest.update(json.dumps([one.sha256, one.dataset, one.path]).encode())
+    return digest.hexdigest()
+
+
 def _require_few(state: AppState, inputs: Sequence[object]) -> None:
     most = state.settings.job_inputs
     if len(inputs) > most:
@@ -222,7 +233,7 @@ def _require_distinct(images: Sequence[ImageInput]) -> None:
 def _image_input(known: Mapping[str, str], n: int, one: ImageInput) -> store.Input:
     if one.id not in known:
         detail = f"Image '{one.id}' is unknown. Upload it with POST /api/v1/images."
-        fault = Fault(f"/inputs/images/{n}", "unknown", detail)
+        fault = Fault(f"/inputs/images/{n}/id", "unknown", detail)
         raise Refusal(422, "unknown_image", detail, [fault])
     return store.Input(custom_id=one.custom_id, image=one.id, sha256=known[one.id])
 
@@ -233,7 +244,11 @@ def _dataset_paths(state: AppState, wanted: DatasetInput) -> list[str]:
         _refuse("/inputs/dataset", f"Dataset '{wanted.dataset}' is unknown; {hint}.")
     paths = state.datasets.matching(wanted.dataset, wanted.glob)
     if not paths:
-        _refuse("/inputs/glob", f"No image of '{wanted.dataset}' matches '{wanted.glob}'.")
+        _refuse(
+            "/inputs/glob",
+            f"No image of '{wanted.dataset}' matches '{wanted.glob}'; "
+            f"GET /api/v1/datasets/{wanted.dataset}/images lists their paths.",
+        )
     return paths[: wanted.limit]
 
 

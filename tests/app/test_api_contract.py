@@ -152,6 +152,15 @@ def test_of_many_wrong_inputs_the_first_is_told(client: TestClient) -> None:
     }
 
 
+def test_what_is_not_there_tells_where_to_look(client: TestClient) -> None:
+    answer = client.get("/api/v1/{nothing}")
+    assert answer.status_code == 404
+    assert "nothing at /api/v1/{nothing}. GET /api/v1 lists" in answer.json()["detail"]
+    answer = client.patch("/api/v1/jobs")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST, HEAD")
+    assert "does not take this method" in answer.json()["detail"]
+
+
 def test_every_error_is_a_problem_whatever_the_client_would_rather_have(
     client: TestClient,
 ) -> None:

@@ -61,7 +61,7 @@ def test_a_job_of_uploads_runs_to_its_end_and_gives_pictures_and_arrays(
     assert job["state"] == "succeeded", job
     assert job["counts"] == {"total": 2, "succeeded": 2, "failed": 0, "skipped": 0}
     assert job["request"]["params"] == {"size": 8, "stride": 4, "fill": "grey"}
-    assert set(job["fingerprints"]) >= {"network", "code"}
+    assert set(job["fingerprints"]) == {"network", "code", "inputs"}
 
     items = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
     assert [item["custom_id"] for item in items] == ["a", None]
@@ -81,6 +81,7 @@ def test_a_job_of_uploads_runs_to_its_end_and_gives_pictures_and_arrays(
     assert client.get(f"/api/v1/jobs/{job['id']}/errors.jsonl").text == ""
 
 
+JSON = {"Content-Type": "application/json"}
 DATASET = {
     "model": "tiny",
     "method": "deconv",
@@ -164,7 +165,7 @@ def test_a_request_that_cannot_work_is_refused_with_a_pointer(
         ({"method": "deconv", "params": {}}, "/target"),
         ({"method": "deconv", "params": {}, "target": None}, "/target"),
         ({"target": {"unit": "nonsense"}}, "/target"),
-        ({"inputs": {"images": [{"id": "img_nope"}]}}, "/inputs/images/0"),
+        ({"inputs": {"images": [{"id": "img_nope"}]}}, "/inputs/images/0/id"),
         ({"inputs": {"dataset": "pictures", "glob": "x/*"}}, "/inputs/glob"),
         ({"inputs": {"dataset": "nope"}}, "/inputs/dataset"),
         ({"surprise": 1}, "/surprise"),
@@ -342,6 +343,7 @@ def test_what_is_wrong_with_a_body_is_pointed_at_and_nothing_else(
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.json()["errors"]] == pointers
     assert "Value error" not in answer.text
+    assert "union" not in answer.json()["detail"]
     assert ".." not in answer.json()["detail"]
 
 
@@ -377,6 +379,8 @@ def test_the_form_numbers_files_of_one_name(
         ('"model": "tiny", "params": {"size": 8, "stride": 4, "size": 16}', "'size' is there"),
         ('"model": "tiny", "timeout_s": NaN', "NaN is no number"),
         ('"model": "tiny", "timeout_s": -Infinity', "-Infinity is no number"),
+        ('"model": "\\ud800"', "half a surrogate pair"),
+        ('"model": "tiny", "metadata": {"\\uDfff": ""}', "half a surrogate pair"),
         ('"model": "tiny",', "property name"),
     ],
 )
@@ -385,7 +389,44 @@ def test_a_body_that_two_programs_may_understand_in_two_ways_is_refused(
 ) -> None:
     rest = '"method": "occlusion", "inputs": {"dataset": "pictures", "limit": 1}'
     content = "{" + f"{rest}, {part}" + "}"
-    headers = {"Content-Type": "application/json"}
-    answer = client.post("/api/v1/jobs", content=content, headers=headers)
+    answer = client.post("/api/v1/jobs", content=content, headers=JSON)
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:deconvnet:problem:bad_json")
     assert says in answer.json()["detail"]
+
+
+def test_text_beyond_the_first_plane_is_text(client: TestClient) -> None:
+    body = DATASET | {"metadata": {"\U0001f600": "\\ud800"}}
+    made = client.post("/api/v1/jobs", content=json.dumps(body), headers=JSON).json()
+    assert made["request"]["metadata"] == {"\U0001f600": "\\ud800"}
+
+
+def test_a_fault_names_the_value_that_was_sent_and_what_was_expected(client: TestClient) -> None:
+    for change, says in (
+        ({"params": {"size": 0, "stride": 4}}, "greater than or equal to 1; it is 0"),
+        ({"outputs": ["jpg"]}, "'png' or 'npy'; it is \"jpg\""),
+        ({"timeout_s": "soon"}, "valid number"),
+        ({"nothing": 1}, "There is nothing of this name; leave it out"),
+        ({"metadata": {"a": "x" * 9999}}, "at most 256 characters"),
+    ):
+        body = OCCLUSION | {"inputs": {"dataset": "pictures"}} | change
+        answer = client.post("/api/v1/jobs", json=body)
+        assert answer.status_code == 422
+        assert says in answer.json()["errors"][0]["detail"], answer.text
+        assert len(answer.text) < 1000
+    without = {name: one for name, one in OCCLUSION.items() if name != "method"}
+    answer = client.post("/api/v1/jobs", json=without)
+    assert answer.json()["errors"][0] == {
+        "pointer": "/method", "code": "union_tag_not_found", "detail": "It is missing",
+    }  # fmt: skip
+
+
+def test_inputs_have_a_fingerprint_of_what_they_are_in_their_order(
+    client: TestClient, make_png: Callable[..., bytes]
+) -> None:
+    one, other = (upload(client, make_png(colour)) for colour in ((1, 2, 3), (9, 9, 9)))
+    found = []
+    for ids in ([one, other], [other, one], [one, other]):
+        images = [{"id": image, "custom_id": f"{n} {len(found)}"} for n, image in enumerate(ids)]
+        job = submit(client, OCCLUSION | {"inputs": {"images": images}})
+        found.append(job["fingerprints"]["inputs"])
+    assert found[0] == found[2] != found[1]

@@ -207,9 +207,12 @@ def test_the_twin_of_a_model_lists_landmarks_in_order(pages: TestClient) -> None
 
 
 def test_a_number_that_is_none_is_nobodys_fault_but_the_askers(pages: TestClient) -> None:
-    body = {"model": "tiny", "method": "occlusion", "inputs": {"dataset": "pictures", "limit": 1}}
+    params = {"size": 8, "stride": 8}
+    body = {"model": "tiny", "method": "occlusion", "params": params}
+    body |= {"inputs": {"dataset": "pictures", "limit": 1}}
     job = pages.post("/api/v1/jobs", json=body).json()["id"]
     form = {"model": "tiny", "method": "occlusion", "dataset": "pictures", "limit": "1"}
+    form |= {f"params.{name}": str(value) for name, value in params.items()}
     for number in ("²", "9" * 30, "9" * 5000, "1e9"):
         answers = [
             pages.get(Urls.layer("tiny", "conv1", q=number)),
