@@ -44,13 +44,13 @@ def _slice(rows: Sequence[T], page: Paging) -> tuple[Sequence[T], str | None]:
     return rows[start:end], page.link(end - 1 if end < len(rows) else None)
 
 
-async def _description(state: AppState, model: str) -> Mapping[str, Any]:
-    """A network in JSON: from an index of it, else from a worker that loads it."""
+async def _description(state: AppState, model: str) -> tuple[Mapping[str, Any], str]:
+    """A network in JSON, from an index of it, else from a worker; and why it has no weights."""
     catalog.require_model(state, model)
     for opened in state.indexes.for_model(model):
-        return opened.model
+        return opened.model, ""
     try:
-        return await catalog.described(state, model, timeout=60)
+        return await catalog.described_or_bare(state, model, timeout=60)
     except Refusal as refusal:
         if refusal.status != HTTPStatus.UNPROCESSABLE_ENTITY:
             raise
@@ -80,9 +80,10 @@ def models(state: State, page: Page) -> Paged[ModelSummary]:
 @router.get("/models/{model}", tags=["models"], responses=refusals(404, 409, 504))
 async def model(state: State, model: str) -> ModelView:
     """A network: where it comes from, what it takes, what it tells apart."""
-    described = await _description(state, model)
+    described, why = await _description(state, model)
     return ModelView(
         name=model,
+        missing=why,
         description={key: value for key, value in described.items() if key != "layers"},
         indexes=_index_ids(state, model),
         links=_model_links(model),
@@ -94,7 +95,8 @@ async def model(state: State, model: str) -> ModelView:
 )
 async def layers(state: State, page: Page, model: str) -> Paged[dict[str, Any]]:
     """A network's layers, landmarks first: shape, receptive field and jump in pixels."""
-    rows, cursor = _slice((await _description(state, model))["layers"], page)
+    described, _ = await _description(state, model)
+    rows, cursor = _slice(described["layers"], page)
     return Paged(items=list(rows), next_cursor=cursor)
 
 
@@ -103,7 +105,8 @@ async def unit(state: State, model: str, unit: str) -> UnitView:
     """A unit, such as conv5:7, and its statistics in the indexes of its network."""
     address = _parse(unit)
     try:
-        layer = layer_of(await _description(state, model), address)
+        described, _ = await _description(state, model)
+        layer = layer_of(described, address)
     except AddressError as error:
         raise Refusal(404, "not_found", str(error)) from error
     return UnitView(

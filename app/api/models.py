@@ -74,6 +74,9 @@ class ModelView(Answer):
 
     name: str
     description: dict[str, Any] = Field(description="title, source, licence, input, classes …")
+    missing: str = Field(
+        "", description="why it has no weights here, and the remedy; empty: it has some"
+    )
     indexes: list[str]
     links: dict[str, str]
 

@@ -29,6 +29,17 @@ def test_an_own_network_is_described_by_a_worker(client: TestClient) -> None:
     assert unit["layer"]["shape"][0] == 6
 
 
+def test_a_network_without_weights_has_its_layers_all_the_same(client: TestClient) -> None:
+    told = client.get("/api/v1/models/zfnet").json()
+    assert "deconvnet serve --weights zfnet=path/to/file" in told["missing"]
+    assert (told["description"]["weights"], told["description"]["weights_hash"]) == (None, "")
+    layers = client.get(told["links"]["layers"]).json()["items"]
+    assert [one["name"] for one in layers][:5] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert client.get("/api/v1/models/zfnet/units/conv5:255").status_code == 200
+    assert client.get("/api/v1/models/zfnet/units/conv5:256").status_code == 404
+    assert client.get("/api/v1/models/tiny").json()["missing"] == ""
+
+
 def test_what_does_not_exist_is_a_problem_that_names_the_nearest(client: TestClient) -> None:
     cases = {
         "/api/v1/models/tinny": "nearest: tiny",
