@@ -46,12 +46,20 @@ def write_whole(path: Path, data: bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink(missing_ok=True)
-        if error.errno in _FULL:
-            raise StorageFullError("The disk is full. Free some room and retry.") from error
-        if error.errno in _BROKEN:
-            detail = f"The disk takes no writes ({error.strerror}). Have it looked at and retry."
-            raise StorageFullError(detail) from error
-        raise
+        raise disk_refusal(error) or error from error.__cause__
+
+
+def disk_refusal(error: OSError) -> StorageFullError | None:
+    """The error as what the disk did, if it was the disk that takes no writes."""
+    found = None
+    if error.errno in _FULL:
+        found = StorageFullError("The disk is full. Free some room and retry.")
+    elif error.errno in _BROKEN:
+        detail = f"The disk takes no writes ({error.strerror}). Have it looked at and retry."
+        found = StorageFullError(detail)
+    if found:
+        found.__cause__ = error
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from app.api.links import API
 from app.api.models import Problem, ProblemFault
+from app.artifacts import disk_refusal
 from app.compute.scheduler import WorkerLostError
 from app.compute.units import UnitError
 from app.errors import (
@@ -59,6 +60,10 @@ def as_refusal(error: Exception) -> Refusal:
     """Any exception as what the client may know of it."""
     if isinstance(error, Refusal):
         return error
+    # A body's parts are kept in temporary files; FastAPI makes a 400 of whatever happens there.
+    disk = error.__cause__ if isinstance(error, HTTPException) else error
+    if isinstance(disk, OSError):
+        error = disk_refusal(disk) or error
     for kind, told in _TOLD.items():
         if isinstance(error, kind):
             return told(error)

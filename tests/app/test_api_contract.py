@@ -1,6 +1,8 @@
 """The interface's promises about HTTP itself: parts of files, ETags, methods, limits."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -211,3 +213,20 @@ def test_of_very_many_faults_the_first_are_told_in_short(client: TestClient) -> 
     long = client.post("/api/v1/jobs", json=BODY | {"method": "y" * 100_000, "z" * 100_000: 1})
     assert long.status_code == 422
     assert max(len(answer.content), len(long.content)) < 50_000
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize(
+    ("url", "part"), [("/api/v1/images", "file"), ("/jobs", "files"), ("/occlusion", "picture")]
+)
+def test_a_body_that_finds_no_room_in_temporary_files_is_507(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, url: str, part: str
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *_, **__: FULL.open("w+b"))
+    form = {"model": "tiny", "method": "occlusion"}
+    answer = client.post(url, data=form, files={part: ("a.png", b"x" * 3_000_000)})
+    assert answer.status_code == 507, answer.text
+    assert answer.json()["type"] == "urn:deconvnet:problem:storage_full"
