@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageCms
 
-from deconvnet.completeness import require_complete
+from deconvnet.completeness import complete
 from deconvnet.errors import InputError, reason
 
 SEVERAL_FRAMES = "The file has several frames; the first is taken."
@@ -62,15 +62,13 @@ class Picture:
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """A picture file, opened and found complete; decoded only as far as that needs.
+    """A picture file, opened and found complete; decoded where that needs all of its pixels.
 
     Raises:
         InputError: part of its pixels is missing.
         OSError, ValueError, SyntaxError: what Pillow raises on what it cannot open.
     """
-    image = Image.open(io.BytesIO(data))
-    require_complete(image, data)
-    return image
+    return complete(Image.open(io.BytesIO(data)), data)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ from io import BytesIO
 from PIL import Image, UnidentifiedImageError
 
 from app.imaging.png import write_png
-from deconvnet.completeness import require_complete
+from deconvnet.completeness import complete
 from deconvnet.errors import InputError, reason
 from deconvnet.pictures import convert
 
@@ -92,8 +92,7 @@ def _opened(data: bytes, limits: Limits) -> Image.Image:
         formats = DATASET_FORMATS if limits.of_dataset else FORMATS
         image = Image.open(BytesIO(data), formats=formats)
         _require_size(image.size, limits)
-        require_complete(image, data)
-        return image
+        return complete(image, data)
     except (_Refused, InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
