@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from deconvnet.preprocess import Preprocess
 from deconvnet.weights import fit_weights, read_names, read_weights
 
 __all__ = ["ModelSpec", "Preprocess", "Recipe", "torchvision_spec"]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def _executed(path: Path, source: bytes) -> ModuleType:
     try:
         # Not by its loader: kept bytecode counts as fresh for the rest of the file's second.
         exec(compile(source, path, "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"'{path}' cannot be imported: {type(error).__name__}: {error}."
         ) from error
@@ -182,18 +185,61 @@ def _find_file(name: str) -> ModelSpec:
     if isinstance(getattr(module, "SPEC", None), ModelSpec) and attribute == "build":
         own: ModelSpec = module.SPEC
         return own
-    if not callable(build):
-        raise ModelError(f"'{name}' is a {type(build).__name__}, expected a function or class.")
-    size = tuple(getattr(module, "INPUT_SIZE", (3, 224, 224)))
+    if not callable(build) or isinstance(build, nn.Module):
+        raise ModelError(
+            f"'{name}' is a {type(build).__name__}, expected a function or class that makes one."
+        )
+    return _described(path, module, attribute, build)
+
+
+def _described(
+    path: Path, module: ModuleType, attribute: str, build: Callable[..., nn.Module]
+) -> ModelSpec:
+    """The spec of a user's function, with what its file says of the network."""
+
+    def said(name: str, usual: T, fits: Callable[[Any], bool], expected: str) -> T:
+        value = getattr(module, name, usual)
+        if value is not usual and not fits(value):
+            raise ModelError(f"'{path.name}' has {name} = {value!r:.80}, expected {expected}.")
+        found: T = value
+        return found
+
+    channels, height, width = said(
+        "INPUT_SIZE", (3, 224, 224), _is_size, "three whole numbers, (channels, height, width)"
+    )
+    classes: Sequence[str] = said("CLASSES", (), _is_names, "a sequence of names")
     return ModelSpec(
         name=f"{path.stem}:{attribute}",
         build=build,
-        input_size=(int(size[0]), int(size[1]), int(size[2])),
-        landmarks=dict(getattr(module, "LANDMARKS", {})),
-        preprocess=getattr(module, "PREPROCESS", Preprocess((int(size[1]), int(size[2])))),
+        input_size=(channels, height, width),
+        landmarks=said(
+            "LANDMARKS", {}, lambda v: isinstance(v, Mapping), "a dictionary of names to call sites"
+        ),
+        preprocess=said(
+            "PREPROCESS",
+            Preprocess((height, width)),
+            lambda v: isinstance(v, Preprocess),
+            "a deconvnet.preprocess.Preprocess",
+        ),
         title=path.name,
         source=str(path.name),
-        classes=tuple(module.CLASSES) if hasattr(module, "CLASSES") else None,
+        classes=tuple(classes) or None,
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and len(value) == 3
+        and all(isinstance(n, int) and n > 0 for n in value)
+    )
+
+
+def _is_names(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(name, str) for name in value)
     )
 
 
@@ -263,7 +309,12 @@ def materialise(
     count = classes or (len(names) if names is not None and names is not spec.classes else None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = spec.build(classes=count) if count is not None else spec.build()
+        try:
+            module = spec.build(classes=count) if count is not None else spec.build()
+        except Exception as error:  # a user's own code: anything
+            raise ModelError(
+                f"'{spec.name}' could not be built: {type(error).__name__}: {error}."
+            ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"'{spec.name}' built a {type(module).__name__}, expected an nn.Module.")
     if state is not None:

@@ -152,7 +152,7 @@ def mul(a: Any, b: Any) -> tuple[Op, list[Any]]:
     if _is_map(a) and _is_map(b):
         raise UnknownOpError(
             "A product of two maps (a gate or an attention) has no deconvnet rule; "
-            "project from a layer before it."
+            "trace the part of the module that comes before it."
         )
     x, factor = (a, b) if _is_map(a) else (b, a)
     return Scale(_constant(factor, x)), [x]

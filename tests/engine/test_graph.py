@@ -202,7 +202,7 @@ def test_parameters_are_shared_and_not_copied() -> None:
 UNKNOWN: dict[str, tuple[Callable[[_Wired, Tensor], Any], str, str]] = {
     "another activation": (lambda m, x: F.silu(m.a(x)), "silu", "Replace it"),
     "a method": (lambda m, x: m.a(x).transpose(2, 3), "transpose", "Replace it"),
-    "a gate": (lambda m, x: m.a(x) * torch.sigmoid(m.a(x)), "mul", "layer before"),
+    "a gate": (lambda m, x: m.a(x) * torch.sigmoid(m.a(x)), "mul", "comes before it"),
     "a division by a map": (lambda m, x: 1 / m.a(x), "truediv", "division by a map"),
     "another concatenation": (lambda m, x: torch.cat([x, x], 2), "cat", "expected 1"),
     "a constant concatenated": (lambda m, x: torch.cat([x, m.picture], 1), "cat", "maps alone"),

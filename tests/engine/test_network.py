@@ -1,6 +1,7 @@
 """A traced network: its layers, its landmarks, its fingerprint."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,6 +176,28 @@ def test_a_model_of_one_s_own_is_loaded_from_its_file(tmp_path: "pytest.TempPath
     net = dn.load(f"{file}:build")
     assert (net.input_size, net.landmarks) == ((3, 8, 8), {"conv1": "1"})
     assert dn.project(net, torch.rand(1, 3, 8, 8), "conv1:1").pixels.shape == (3, 8, 8)
+
+
+_BUILD = "from torch import nn\ndef build(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())\n"
+FILES = {
+    "size": ("INPUT_SIZE = (32, 40)", r"INPUT_SIZE = \(32, 40\), expected three whole numbers"),
+    "a word": ("INPUT_SIZE = 'big'", "INPUT_SIZE = 'big', expected"),
+    "landmarks": ("LANDMARKS = ['0']", "LANDMARKS = .*, expected a dictionary"),
+    "preprocess": ("PREPROCESS = 5", r"PREPROCESS = 5, expected a deconvnet\.preprocess"),
+    "classes": ("CLASSES = 5", "CLASSES = 5, expected a sequence of names"),
+    "fails": ("def build(): raise KeyError('boom')", "could not be built: KeyError: 'boom'"),
+    "argument": ("def build(depth): pass", "could not be built: TypeError: .*'depth'"),
+    "a module": ("build = nn.ReLU()", "is a ReLU, expected a function or class that makes one"),
+    "exit": ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_a_file_of_one_s_own_says_wrongly_is_told(name: str, tmp_path: Path) -> None:
+    line, told = FILES[name]
+    (tmp_path / "net.py").write_text(f"{_BUILD}{line}\n")
+    with pytest.raises(ModelError, match=told):
+        dn.load(f"{tmp_path / 'net.py'}:build")
 
 
 UNSEEN = {
