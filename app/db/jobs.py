@@ -23,6 +23,9 @@ CHANGED = "changed jobs"
 ITEM_STATES = ("pending", "running", "succeeded", "failed", "skipped")
 
 
+Place = tuple[int, int]  # an item: its job's `seq`, and its number
+
+
 @dataclass(frozen=True)
 class Input:
     """What an item computes on: an uploaded image, or a file of a dataset."""
@@ -113,8 +116,23 @@ def has_pending(session: Session) -> bool:
     return session.scalar(query) is not None
 
 
-def claim(session: Session, owner: str, limit: int, now: float) -> list[Claim]:
-    """Take up to `limit` pending items, oldest job first."""
+def next_pending(session: Session, aside: Collection[Place]) -> Place | None:
+    """The item that `claim` would take first, but for those that are left aside."""
+    query = (
+        select(Item.job, Item.n)
+        .join(Job, Item.job == Job.seq)
+        .where(Job.state.in_(("queued", "running")), Item.state == "pending")
+        .order_by(Item.job, Item.n)
+        .limit(len(aside) + 1)
+    )
+    found = ((row.job, row.n) for row in session.execute(query))
+    return next((place for place in found if place not in aside), None)
+
+
+def claim(
+    session: Session, owner: str, limit: int, now: float, aside: Collection[Place] = ()
+) -> list[Claim]:
+    """Take up to `limit` pending items, oldest job first, but for those that are left aside."""
     claims: list[Claim] = []
     jobs = session.scalars(
         select(Job).where(Job.state.in_(("queued", "running"))).order_by(Job.seq)
@@ -122,15 +140,26 @@ def claim(session: Session, owner: str, limit: int, now: float) -> list[Claim]:
     for job in jobs:
         if len(claims) >= limit:
             break
-        for one in items(session, job.seq, "pending", -1, limit - len(claims)):
-            if job.state == "queued":
-                job.state, job.started_at = "running", now
-                _tell_state(session, job, now)
-            one.state, one.owner, one.attempt = "running", owner, one.attempt + 1
-            given = Input(one.custom_id, one.image, one.sha256, one.dataset, one.path)
-            run = job.started_at or now
-            claims.append(Claim(job.seq, one.n, owner, one.attempt, given, job.request, run))
+        waiting = items(session, job.seq, "pending", -1, limit - len(claims) + len(aside))
+        free = [one for one in waiting if (one.job, one.n) not in aside]
+        for one in free[: limit - len(claims)]:
+            claims.append(_take(session, job, one, owner, now))
     return claims
+
+
+def claim_one(session: Session, owner: str, place: Place, now: float) -> Claim:
+    """Take this item, which is pending."""
+    one = session.get_one(Item, place)
+    return _take(session, session.get_one(Job, one.job), one, owner, now)
+
+
+def _take(session: Session, job: Job, one: Item, owner: str, now: float) -> Claim:
+    if job.state == "queued":
+        job.state, job.started_at = "running", now
+        _tell_state(session, job, now)
+    one.state, one.owner, one.attempt = "running", owner, one.attempt + 1
+    given = Input(one.custom_id, one.image, one.sha256, one.dataset, one.path)
+    return Claim(job.seq, one.n, owner, one.attempt, given, job.request, job.started_at or now)
 
 
 def _fenced(session: Session, claim: Claim, values: Mapping[str, Any], *, spent: bool) -> bool:

@@ -4,36 +4,31 @@ It is one thread of the server and the only writer of items. What it holds in me
 any moment: the database says what is left to do.
 """
 
-import json
 import logging
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.artifacts import ArtifactStore, sha256
 from app.compute.scheduler import Compute, Priority, Task, WorkerLostError
-from app.compute.units import Origin, UnitError, UnitResult, UnitSpec
+from app.compute.units import Origin, UnitError, UnitSpec
 from app.datasets import Datasets
 from app.db import jobs as store
 from app.db.engine import Database
-from app.db.models import Job, JsonObject
-from app.db.refusals import never_taken
+from app.db.models import Job
 from app.errors import DamagedError, Refusal, StorageFullError
+from app.jobs.changes import Change, failure, hopeless, said, success, unstorable
 
 log = logging.getLogger(__name__)
 
-MOST_DEATHS = 3
 FULL_PAUSE_S = 5.0
 MOST_PATIENCE_S = 5.0
 STUCK_S = 120.0  # longer than any wait for the database
-
-Change = Callable[[Session, float], object]
 
 
 @dataclass
@@ -70,6 +65,8 @@ class Coordinator:
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._inbox: queue.SimpleQueue[tuple[store.Claim, Change] | None] = queue.SimpleQueue()
         self._changes: list[tuple[store.Claim, Change]] = []
+        self._refusal = ""  # what the log was told last
+        self._aside: set[store.Place] = set()  # items that cannot be claimed
         self._untold: set[tuple[int, int, int]] = set()  # claims whose end cannot be stored
         self._cancelled: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._deadlines: dict[tuple[int, float], float] = {}
@@ -185,19 +182,58 @@ class Coordinator:
                     change(session, now)
                 if doubt:
                     store.adopt(session, self._held(), now)
-                claims = store.claim(session, self.owner, room, now) if room > 0 else []
+                claims = (
+                    store.claim(session, self.owner, room, now, self._aside) if room > 0 else []
+                )
         except Exception as error:
-            if not (self._changes and never_taken(error)):
+            if not hopeless(error):
                 raise
+            self._note_refusal(said(error))
             self._commit_each()
-            return []
+            return self._claim_each(room)
         self._doubt, self._tenure = False, tenure
         for claim, _ in self._changes:
             self._land(claim)
         self._changes.clear()
+        self._hold(claims)
+        return claims
+
+    def _hold(self, claims: list[store.Claim]) -> None:
         for claim in claims:
             self._flights[_place(claim)] = _Flight(claim)
+
+    def _note_refusal(self, text: str) -> None:
+        if text != self._refusal:
+            log.error("A transaction is refused for good, and made in parts: %s", text)
+        self._refusal = text
+
+    def _claim_each(self, room: int) -> list[store.Claim]:
+        """Claim items one by one, as the database would not let one of them be claimed.
+
+        That one is left aside until the next start: the database would not let it fail either.
+        """
+        claims: list[store.Claim] = []
+        for _ in range(max(0, room)):
+            with self._db.read() as session:
+                place = store.next_pending(session, self._aside)
+            if place is None:
+                break
+            claims += self._take(place)
+        self._hold(claims)
         return claims
+
+    def _take(self, place: store.Place) -> list[store.Claim]:
+        """The claim of an item; nothing, and it is left aside, where the database refuses."""
+        claims: list[store.Claim] = []
+        refused = self._refused(
+            lambda session, now: claims.append(store.claim_one(session, self.owner, place, now))
+        )
+        if refused is None:
+            return claims
+        job, n = place
+        log.error("Item %d of job %d cannot be started: %s", n, job, said(refused))
+        self._aside.add(place)
+        return []
 
     def _commit_each(self) -> None:
         """Commit the changes one by one, as the database refused one of them for good.
@@ -208,9 +244,9 @@ class Coordinator:
         while self._changes:
             claim, change = self._changes[0]
             if (refused := self._refused(change)) is not None:
-                error = _unstorable(refused)
+                error = unstorable(refused)
                 log.error("Item %d of job %d: %s", claim.n, claim.job, error)
-                if self._refused(_failure(claim, error)) is not None:
+                if self._refused(failure(claim, error)) is not None:
                     self._untold.add((claim.job, claim.n, claim.attempt))
             self._changes.pop(0)
             self._land(claim)
@@ -221,7 +257,7 @@ class Coordinator:
             with self._db.write() as session:
                 change(session, time.time())
         except Exception as error:
-            if never_taken(error):
+            if hopeless(error):
                 return error
             raise
         return None
@@ -253,13 +289,13 @@ class Coordinator:
             spec = self._spec(claim)
             found = self._compute.cached(spec)
             if found is not None:
-                self._inbox.put((claim, _success(claim, found)))
+                self._inbox.put((claim, success(claim, found)))
                 return
             task = self._compute.submit(spec, Priority.JOB)
         except Exception as error:
             if not isinstance(error, UnitError | Refusal | WorkerLostError):
                 log.exception("Item %d of job %d cannot be started", claim.n, claim.job)
-            self._inbox.put((claim, _failure(claim, error)))
+            self._inbox.put((claim, failure(claim, error)))
             return
         self._flights[_place(claim)].task = task
         task.future.add_done_callback(lambda _: self._inbox.put((claim, self._ending(claim, task))))
@@ -270,12 +306,12 @@ class Coordinator:
             log.warning("No item is started for %g s: %s", FULL_PAUSE_S, error)
             self._not_before = time.monotonic() + FULL_PAUSE_S
         if error is not None:
-            return _failure(claim, error)
+            return failure(claim, error)
         try:
-            return _success(claim, task.future.result())
+            return success(claim, task.future.result())
         except Exception as unfit:
             log.exception("The result of item %d of job %d is unfit", claim.n, claim.job)
-            return _failure(claim, unfit)
+            return failure(claim, unfit)
 
     def _spec(self, claim: store.Claim) -> UnitSpec:
         given, request = claim.input, claim.request
@@ -330,57 +366,10 @@ class Coordinator:
                 store.stop(session, found, now, error, "cancelling")
 
         if (refused := self._refused(stop)) is not None:
-            log.error("Job %d cannot expire and goes on: %s", job, _said(refused))
+            log.error("Job %d cannot expire and goes on: %s", job, said(refused))
             return False
         return going
 
 
 def _place(claim: store.Claim) -> tuple[int, int]:
     return claim.job, claim.n
-
-
-def _unstorable(error: Exception) -> UnitError:
-    """A refusal of the database's as an item's error."""
-    return UnitError("unstorable", f"What came of this item cannot be stored: {_said(error)}.")
-
-
-def _said(error: Exception) -> str:
-    """What the database said, without the statement, which may be as long as a result."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return f"{type(cause).__name__}: {cause}".strip().partition("\n")[0].rstrip(".")
-
-
-def _success(claim: store.Claim, result: UnitResult) -> Change:
-    value = result.model_dump(mode="json")
-    wanted = claim.request["outputs"]
-    if "png" not in wanted:
-        value["pictures"] = {}
-    if "npy" not in wanted:
-        value["arrays"] = {}
-    json.dumps(value, allow_nan=False)  # what no JSON can say could be neither kept nor sent
-    return lambda session, now: store.succeed(session, claim, value, now)
-
-
-def _failure(claim: store.Claim, error: BaseException) -> Change:
-    if isinstance(error, WorkerLostError):
-        died = not error.wanted
-        return lambda session, now: store.release(
-            session, claim, now, died=died, most_deaths=MOST_DEATHS
-        )
-    code = getattr(error, "code", "internal_error")
-    if code == "storage_full":  # no fault of the item's: it waits until there is room
-        return lambda session, now: store.release(
-            session, claim, now, died=False, most_deaths=MOST_DEATHS
-        )
-    value: JsonObject = {"code": code, "detail": str(error)}
-    if getattr(error, "fatal", False):
-        return lambda session, now: _fail_all(session, claim, value, now)
-    return lambda session, now: store.fail(session, claim, value, now)
-
-
-def _fail_all(session: Session, claim: store.Claim, error: JsonObject, now: float) -> None:
-    """An error that every other item would meet too: the job ends with it."""
-    job = session.get_one(Job, claim.job)
-    if job.state == "running":
-        store.stop(session, job, now, error, "running")
-    store.fail(session, claim, error, now)

@@ -23,13 +23,21 @@ from app.errors import StorageFullError
 from app.jobs import coordinator
 from app.main import create_app
 from app.settings import Settings
-from tests.app.test_job_lifecycle import run
+from tests.app.test_job_lifecycle import forget_claims, run
 from tests.app.test_jobs_durability import eventually
 
 # Rules that no result of item 1 (or nothing at all about it) can be stored by.
 REFUSING = {
     "results": "NEW.n = 1 AND NEW.state = 'succeeded'",
     "ends": "NEW.n = 1 AND NEW.state IN ('succeeded', 'failed')",
+}
+
+
+BODY = {
+    "model": "tiny",
+    "method": "deconv",
+    "target": {"unit": "conv2:1"},
+    "inputs": {"dataset": "pictures", "limit": 3},
 }
 
 
@@ -80,13 +88,7 @@ def test_an_item_of_which_nothing_can_be_stored_is_in_nobodys_way(
     app: FastAPI, client: TestClient
 ) -> None:
     refuse(app, REFUSING["ends"])
-    body = {
-        "model": "tiny",
-        "method": "deconv",
-        "target": {"unit": "conv2:1"},
-        "inputs": {"dataset": "pictures", "limit": 3},
-    }
-    stuck = client.post("/api/v1/jobs", json=body).json()["id"]
+    stuck = client.post("/api/v1/jobs", json=BODY).json()["id"]
     assert run(client, limit=1)["state"] == "succeeded"
     found = client.get(f"/api/v1/jobs/{stuck}").json()
     assert found["state"] == "running"
@@ -98,6 +100,40 @@ def test_an_item_of_which_nothing_can_be_stored_is_in_nobodys_way(
         assert item is not None
         assert (item.state, item.attempt, item.spent) == ("running", 1, 0)
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.databases
+def test_an_item_that_cannot_even_be_claimed_is_in_nobodys_way(
+    app: FastAPI, client: TestClient
+) -> None:
+    refuse(app, "NEW.n = 1 AND NEW.state <> 'pending'")
+    stuck = client.post("/api/v1/jobs", json=BODY).json()["id"]
+    assert run(client, limit=1)["state"] == "succeeded"
+    eventually(lambda: client.get(f"/api/v1/jobs/{stuck}").json()["counts"]["succeeded"] == 2)
+    assert client.get(f"/api/v1/jobs/{stuck}/items/1").json()["state"] == "pending"
+
+
+def test_a_job_whose_row_is_damaged_is_in_nobodys_way(
+    tiny_settings: Callable[..., Settings],
+) -> None:
+    first = create_app(tiny_settings())
+    with TestClient(first) as client:
+        forget_claims(first)
+        for _ in range(2):
+            client.post("/api/v1/jobs", json=BODY)
+    settings = first.state.deconv.settings
+    with closing(sqlite3.connect(settings.database_place)) as other:
+        other.execute("UPDATE jobs SET request = '{' WHERE seq = 1")
+        other.commit()
+    second = create_app(settings)
+    with TestClient(second, raise_server_exceptions=False) as client:
+
+        def succeeded() -> bool:
+            with closing(sqlite3.connect(settings.database_place)) as other:
+                found = other.execute("SELECT state FROM jobs WHERE seq = 2").fetchone()
+            return bool(found == ("succeeded",))
+
+        eventually(succeeded, 60)
 
 
 @pytest.mark.databases
@@ -117,7 +153,9 @@ def test_what_may_pass_is_told_from_what_never_will(
 ) -> None:
     for module in (sqlite, postgres):
         monkeypatch.setattr(module, "PATIENCE_S", 0.1)
-    place = tiny_settings().database_place
+    settings = tiny_settings()
+    settings.data_dir.mkdir()
+    place = settings.database_place
     db = Database(place)
     db.migrate()
     bound = text("UPDATE jobs SET total = :total WHERE total = :total")
