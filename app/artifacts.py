@@ -16,7 +16,7 @@ from app.errors import ArtifactMissingError, StorageFullError
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_BROKEN = (errno.EIO, errno.EROFS)
+_BROKEN = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def sha256(data: bytes) -> str:
@@ -60,6 +60,11 @@ def disk_refusal(error: OSError) -> StorageFullError | None:
     if found:
         found.__cause__ = error
     return found
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether it is there; one that a power cut or a hand has emptied is not: none is empty."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _sync_folder(folder: Path) -> None:
@@ -107,7 +112,7 @@ class ArtifactStore:
             ArtifactMissingError: there is none of that name, or it is not a name.
         """
         path = self._place(name)
-        if not path.is_file():
+        if not _is_whole(path):
             raise ArtifactMissingError(f"Artifact '{name[:12]}…' is not stored (any more).")
         return path
 
@@ -122,9 +127,9 @@ class ArtifactStore:
             with self._locked(fcntl.LOCK_SH):
                 for name in names:
                     os.utime(self._place(name))
+                return all(_is_whole(self._place(name)) for name in names)
         except FileNotFoundError:
             return False
-        return True
 
     def read(self, name: str) -> bytes:
         """The file's content; raises ArtifactMissingError."""

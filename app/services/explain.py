@@ -53,7 +53,7 @@ def find_image(state: AppState, address: str) -> Chosen:
     """The picture that "img_…" (an upload) or "INDEX/NUMBER" (an indexed image) names.
 
     Raises:
-        Refusal: 404, there is none.
+        Refusal: 404, there is none; 503, it is damaged in its index.
     """
     index_id, slash, number = address.partition("/")
     if not slash:
@@ -65,8 +65,12 @@ def find_image(state: AppState, address: str) -> Chosen:
     if (rank := whole_number(number)) is None:
         raise Refusal(404, "not_found", f"'{address[:80]}' is no image; expected INDEX/NUMBER.")
     data = _indexed_bytes(opened, rank)
-    with Image.open(io.BytesIO(data)) as picture:
-        width, height = picture.size
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+    except (OSError, ValueError, SyntaxError) as error:
+        detail = f"The picture of image {rank} in index '{index_id}' is damaged. Build it again."
+        raise Refusal(503, "index_error", detail, retry_after=60) from error
     return Chosen(state.artifacts.put(data), address, f"image {rank}", width, height)
 
 

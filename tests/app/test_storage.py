@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from app.artifacts import ArtifactStore, remove_unfinished
+from app.artifacts import ArtifactStore, disk_refusal, remove_unfinished
 from app.datasets import Datasets
 from app.db import jobs as store
 from app.db import retention
@@ -30,6 +30,24 @@ def test_an_artifact_is_named_by_its_content_and_written_once(tmp_path: Path) ->
     for bad in ("../../etc/passwd", name[:-1], name + "\n", "0" * 64):
         with pytest.raises(ArtifactMissingError):
             artifacts.read(bad)
+
+
+def test_an_artifact_that_was_emptied_is_missing_and_stored_anew(tmp_path: Path) -> None:
+    artifacts = ArtifactStore(tmp_path)
+    name = artifacts.put(b"a picture")
+    artifacts.path(name).write_bytes(b"")
+    assert not artifacts.hold(name)
+    with pytest.raises(ArtifactMissingError):
+        artifacts.read(name)
+    assert artifacts.put(b"a picture") == name
+    assert artifacts.read(name) == b"a picture"
+
+
+def test_a_store_whose_folder_is_none_takes_no_writes(tmp_path: Path) -> None:
+    (tmp_path / "artifacts").write_text("a file")
+    with pytest.raises(OSError, match="Not a directory") as raised:
+        ArtifactStore(tmp_path / "artifacts").put(b"x")
+    assert disk_refusal(raised.value) is not None
 
 
 def test_what_a_killed_writer_left_unfinished_is_removed_at_the_start(tmp_path: Path) -> None:

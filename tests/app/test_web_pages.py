@@ -1,7 +1,8 @@
 """Pages: complete without JavaScript, nothing inline, nothing foreign, each with its JSON twin."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -9,8 +10,10 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from fastapi.testclient import TestClient
 
+from app.settings import Settings
 from app.urls import Urls, twin
 from deconvnet.address import Unit
+from tests.app.conftest import bearing
 
 UNIT = Urls.unit("tiny", Unit("conv2", 3))
 LAYER = Urls.layer("tiny", "conv2")
@@ -243,3 +246,18 @@ def test_a_part_of_a_pages_file_is_the_whole(pages: TestClient) -> None:
         for part in ("bytes=5-2", "bytes=99999999-", "bytes=0-1"):
             answer = pages.get(address, headers={"Range": part})
             assert (answer.status_code, answer.content) == (200, whole.content)
+
+
+def test_an_indexed_picture_that_is_damaged_is_told(
+    tiny_settings: Callable[..., Settings], tiny_index: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "pictures"
+    shutil.copytree(tiny_index, index)
+    with bearing(tiny_settings(indexes={"pictures": index}, auth=True)) as client:
+        address = Urls.occlusion(model="tiny", image="pictures/0")
+        assert client.get(address).status_code == 200
+        for picture in (index / "images").rglob("*.png"):
+            picture.write_bytes(picture.read_bytes()[:10])
+        answer = client.get(address)
+        assert answer.status_code == 503
+        assert "of image 0 in index 'pictures' is damaged" in answer.json()["detail"]
