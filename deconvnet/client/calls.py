@@ -2,13 +2,14 @@
 
 import io
 import json
+import operator
 import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 from urllib.parse import quote
 
 import httpx2
@@ -24,7 +25,7 @@ API = "/api/v1"
 SILENCE_S = 45.0  # a stream of events says something every 15 s
 PAGE = 1000
 
-Target = str | int | Mapping[str, Any]
+Target = str | SupportsIndex | Mapping[str, Any]
 
 
 class Client:
@@ -113,7 +114,7 @@ class Client:
             images: uploaded ones (or their ids), or the paths of files, which are uploaded first.
                 Their names become `custom_id`; of equal ones, the second is "NAME (2)".
             dataset, glob, limit: instead of `images`, those of a dataset of the server.
-            target: a class by its number, or a unit such as "conv5:7".
+            target: a class by its number (NumPy's too), or a unit such as "conv5:7".
             timeout_s: seconds that the job may take once it is started.
             key: the idempotency key; a fresh one unless given. The same key and request, from
                 whatever process, is one job.
@@ -274,6 +275,6 @@ def _job(job: Job | str) -> str:
 
 
 def _target(target: Target | None) -> Mapping[str, Any] | None:
-    if isinstance(target, int):
-        return {"class": target}
+    if isinstance(target, SupportsIndex):
+        return {"class": operator.index(target)}
     return {"unit": target} if isinstance(target, str) else target

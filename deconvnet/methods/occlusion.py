@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from deconvnet import render
+from deconvnet.address import Unit
 from deconvnet.describe import Description
 from deconvnet.errors import ParameterError
 from deconvnet.methods.base import (
@@ -77,7 +78,14 @@ class OcclusionMethod(Method):
                 "classifier. Choose another network or another method."
             )
             yield Misfit("method", "wrong_kind", error)
-        if target.unit is None and not _has_maps(network):
+        unit = None if target.unit is None else Unit.parse(target.unit)
+        if unit is not None and unit.y is not None:
+            error = ParameterError(
+                "Occlusion follows a unit's whole map, not one position; give "
+                f"'{unit.layer}:{unit.channel}' instead of '{unit}'."
+            )
+            yield Misfit("target/unit", "wrong_kind", error)
+        if unit is None and not _has_maps(network):
             error = ParameterError(
                 f"{name} has no landmark with a map; give a unit, layer:channel, as the target."
             )

@@ -95,7 +95,9 @@ def client(place: tuple[str, Path]) -> Iterator[Client]:
 def test_a_job_from_upload_to_arrays(client: Client, photo: Path, tmp_path: Path) -> None:
     image = client.upload(photo)
     assert (image.width, image.height) == (100, 80)
-    job = client.submit(**OCCLUSION, images=[image, photo], target=2, metadata={"who": "me"})
+    job = client.submit(
+        **OCCLUSION, images=[image, photo], target=np.int64(2), metadata={"who": "me"}
+    )
     found = list(client.iter_results(job))
     assert [(item.n, item.custom_id) for item in found] == [(0, "photo.png"), (1, "photo.png (2)")]
     assert found[0].facts is not None

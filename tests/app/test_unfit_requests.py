@@ -39,6 +39,8 @@ def submitted(client: TestClient, method: str, **body: Any) -> Any:
          "size is 17, larger than the image of 16×16 pixels that tiny takes; expected 1 to 16"),
         ("occlusion", {"params": SMALL, "target": {"unit": "conv9:1"}}, "/target/unit",
          "unknown_unit", "Layer 'conv9' is not in tiny; nearest: conv2, conv1"),
+        ("occlusion", {"params": SMALL, "target": {"unit": "conv2:1@3,4"}}, "/target/unit",
+         "wrong_kind", "give 'conv2:1' instead of 'conv2:1@3,4'"),
         ("deconv", {"target": {"unit": "conv9:1"}}, "/target/unit", "unknown_unit", "nearest"),
         ("guided", {"target": {"unit": "conv2:6"}}, "/target/unit", "unknown_unit",
          "layer 'conv2' of tiny has channels 0 to 5"),
