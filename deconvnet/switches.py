@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deconvnet.region import Window
 
-_BYTE_WINDOW = 256  # cells that a byte can tell apart
+_TELLS = {torch.uint8: 2**8, torch.int16: 2**15, torch.int32: 2**31}  # cells apart, at most
 
 
 def inflate(g: Tensor, window: Window) -> Tensor:
@@ -58,7 +58,7 @@ def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
         width: columns of the input plane.
 
     Returns:
-        uint8 [n, c, h, w] (int16 for windows of more than 256 cells).
+        uint8 [n, c, h, w]; int16 or int32 for windows of more cells than that tells apart.
     """
     (_, kw), (sh, sw) = window.kernel, window.stride
     (ph, pw), (dh, dw) = window.padding, window.dilation
@@ -72,8 +72,8 @@ def to_switches(flat: Tensor, width: int, window: Window) -> Tensor:
     place = plane.index_select(0, cells).view(n, h, w, c).sub_(corner[..., None])
     if dh * dw > 1:
         place //= dh * dw
-    small = window.kernel[0] * kw <= _BYTE_WINDOW
-    return place.to(torch.uint8 if small else torch.int16).permute(0, 3, 1, 2)
+    small = next(dtype for dtype, most in _TELLS.items() if window.kernel[0] * kw <= most)
+    return place.to(small).permute(0, 3, 1, 2)
 
 
 def _grid(h: int, w: int, dy: int, dx: int, device: torch.device) -> Tensor:

@@ -62,6 +62,15 @@ def test_a_switch_takes_one_byte() -> None:
         assert _pooled(torch.randn(1, 1, 20, 19), window, False)[1].dtype == dtype
 
 
+def test_a_window_of_a_whole_large_map_finds_its_last_cell_again() -> None:
+    x = torch.zeros(1, 1, 190, 200)
+    x[0, 0, 189, 199] = 1.0  # beyond what two bytes tell
+    window = Window((190, 200), (190, 200))
+    pooled, switches = _pooled(x, window, False)
+    assert switches.item() == 190 * 200 - 1
+    assert torch.equal(unpool(pooled, switches, window), x)
+
+
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_a_patch_of_the_switches_unpools_as_its_part_of_the_map(data: st.DataObject) -> None:
