@@ -26,11 +26,26 @@ class StrictRoute(APIRoute):
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        body = await self.body()
-        read = json.loads(body, object_pairs_hook=_once, parse_constant=_refuse_constant)
-        if re.search(rb"\\ud[89a-f]", body, re.IGNORECASE):
-            _require_text(read)
-        return read
+        return _read(await self.body())
+
+
+def _read(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8-sig")
+        read = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
+        if re.search(r"\\ud[89a-f]", text, re.IGNORECASE):
+            json.dumps(read, ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        _refuse("it is not UTF-8")
+    except UnicodeEncodeError:  # half a pair could be neither stored nor sent back
+        _refuse("a text holds half a surrogate pair")
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        _refuse("a number has too many digits")
+    except RecursionError:
+        _refuse("it is nested too deeply")
+    return read
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,14 +55,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         _refuse(f"'{twice[:80]}' is there twice in one object")
     return made
-
-
-def _require_text(read: Any) -> None:
-    """Half a surrogate pair is no text: it can be neither stored nor sent back."""
-    try:
-        json.dumps(read, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        _refuse("a text holds half a surrogate pair")
 
 
 def _refuse_constant(name: str) -> NoReturn:

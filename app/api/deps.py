@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
+from pydantic import BeforeValidator
 
 from app.errors import Fault, Refusal
 from app.limits import PAGE_ITEMS
+from app.numbers import whole_number
 from app.state import AppState
 
 
@@ -52,10 +54,19 @@ def _listing(request: Request) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def _digits(text: str | int) -> str | int:
+    """Left alone, Python would read a number in more spellings than one."""
+    if isinstance(text, str) and whole_number(text) is None:
+        raise ValueError("Expected a whole number in digits")
+    return text
+
+
 def get_paging(
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS, description="items per page")] = 100,
+    limit: Annotated[
+        int, BeforeValidator(_digits), Query(ge=1, le=PAGE_ITEMS, description="items per page")
+    ] = 100,
     cursor: Annotated[
         str | None,
         Query(

@@ -231,6 +231,8 @@ def test_jobs_are_listed_newest_first_by_state(
     assert [job["id"] for job in rest["items"]] == ids[:1]
     assert client.get("/api/v1/jobs?state=failed").json()["items"] == []
     assert client.get("/api/v1/jobs?state=sleeping").status_code == 422
+    for limit in ("1_0", "%2B1", "1.0", "%201", "-1", "0"):
+        assert client.get(f"/api/v1/jobs?limit={limit}").status_code == 422, limit
 
 
 @pytest.mark.databases
@@ -382,6 +384,8 @@ def test_the_form_numbers_files_of_one_name(
         ('"model": "\\ud800"', "half a surrogate pair"),
         ('"model": "tiny", "metadata": {"\\uDfff": ""}', "half a surrogate pair"),
         ('"model": "tiny",', "property name"),
+        ('"timeout_s": ' + "9" * 5000, "too many digits"),
+        ('"params": ' + "[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_body_that_two_programs_may_understand_in_two_ways_is_refused(
@@ -392,6 +396,14 @@ def test_a_body_that_two_programs_may_understand_in_two_ways_is_refused(
     answer = client.post("/api/v1/jobs", content=content, headers=JSON)
     assert (answer.status_code, answer.json()["type"]) == (400, "urn:deconvnet:problem:bad_json")
     assert says in answer.json()["detail"]
+
+
+def test_a_body_is_utf_8_with_or_without_a_mark(client: TestClient) -> None:
+    text = json.dumps(DATASET)
+    for encoding, status in {"utf-8": 202, "utf-8-sig": 202, "utf-16": 400, "utf-32": 400}.items():
+        answer = client.post("/api/v1/jobs", content=text.encode(encoding), headers=JSON)
+        assert answer.status_code == status, encoding
+    assert "not UTF-8" in answer.json()["detail"]
 
 
 def test_text_beyond_the_first_plane_is_text(client: TestClient) -> None:
