@@ -1,6 +1,6 @@
 """Whole numbers that people send as text."""
 
-BEYOND = 10**18  # no number that is counted here comes near; a database's integers hold it
+BEYOND = 2**31  # no number that is counted here comes near; databases keep what is below
 
 
 def whole_number(text: str) -> int | None:

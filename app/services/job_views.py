@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -94,6 +95,13 @@ class Counts(_Strict):
     skipped: int
 
 
+def _resolved(request: dict[str, Any]) -> dict[str, Any]:
+    """A job's request as it was kept; one that lacks these is damaged."""
+    if missing := {"model", "method"} - request.keys():
+        raise ValueError(f"the request has no {sorted(missing)[0]}")
+    return request
+
+
 class JobView(_Strict):
     """A job as the interface shows it.
 
@@ -111,7 +119,7 @@ class JobView(_Strict):
     counts: Counts
     rate: float | None
     eta_s: float | None
-    request: dict[str, Any]
+    request: Annotated[dict[str, Any], AfterValidator(_resolved)]
     fingerprints: dict[str, Any]
     error: dict[str, Any] | None
     created_at: float

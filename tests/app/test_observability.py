@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from app import logs
 from app.api.errors import answerer
@@ -195,3 +196,13 @@ def test_an_answer_that_cannot_go_on_ends_short_and_says_why_in_a_line(
     (said,) = [line for line in log() if "broken off" in line["event"]]
     assert "not stored any more" in said["event"]
     assert "exception" not in said
+
+
+def test_a_job_whose_request_lost_a_word_is_damage_on_its_page_too(client: TestClient) -> None:
+    job = client.post("/api/v1/jobs", json=DECONV | {"inputs": {"dataset": "pictures"}}).json()
+    with client.app.state.deconv.db.write() as session:  # type: ignore[attr-defined] # FastAPI's
+        session.execute(text('UPDATE jobs SET request = \'{"mod": "tiny"}\''))
+    for address in (f"/api/v1/jobs/{job['id']}", f"/jobs/{job['id']}", "/jobs"):
+        answer = client.get(address)
+        assert answer.status_code == 503, address
+        assert answer.json()["type"] == "urn:deconvnet:problem:database_damaged"
