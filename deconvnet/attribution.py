@@ -6,15 +6,17 @@ gradient; `deconvnet.project` seeds with the activation's height. Give the param
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from deconvnet.address import natural
 from deconvnet.errors import ParameterError
 from deconvnet.forward import check_input, record
+from deconvnet.graph import eval_copy
 from deconvnet.network import Network, trace
 from deconvnet.ops.base import Rule
 from deconvnet.projection import descend, strongest
@@ -28,7 +30,13 @@ def _targets(target: Target, count: int, classes: int) -> Tensor:
         if classes != 1:
             raise ParameterError(f"target is None, but there are {classes} outputs; name one.")
         target = 0
-    picked = torch.as_tensor(target, dtype=torch.int64).reshape(-1)
+    try:
+        given = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        given = torch.empty(0)
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise ParameterError(f"target is {target!r}, expected a class, or one for each example.")
+    picked = given.to("cpu", torch.int64).reshape(-1)
     if len(picked) == 1:
         picked = picked.expand(count)
     if len(picked) != count:
@@ -38,6 +46,23 @@ def _targets(target: Target, count: int, classes: int) -> Tensor:
     if int(picked.min()) < 0 or int(picked.max()) >= classes:
         raise ParameterError(f"target is {target}, expected 0 to {classes - 1}.")
     return picked
+
+
+def _whole_numbers(given: Any) -> tuple[int, ...]:
+    """Numbers from 0, one or several; none at all where one of them is something else."""
+    numbers = [natural(n) for n in (given if isinstance(given, Sequence) else [given])]
+    return tuple(n for n in numbers if n is not None) if None not in numbers else ()
+
+
+def _baseline(inputs: Tensor, baselines: Any) -> Tensor:
+    """What hides the inputs, in their shape."""
+    try:
+        return torch.as_tensor(baselines).to(inputs).expand_as(inputs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParameterError(
+            f"baselines is {baselines!r:.80}, expected a number, or a tensor that broadcasts to "
+            f"{list(inputs.shape)}."
+        ) from error
 
 
 class Deconvnet:
@@ -61,11 +86,16 @@ class Deconvnet:
             self._traced[shape] = trace(self.module, (shape[0], shape[1], shape[2]))
         return self._traced[shape]
 
-    def _layer_name(self, layer: str | nn.Module) -> str:
+    def _layer_name(self, net: Network, layer: str | nn.Module) -> str:
         if isinstance(layer, str):
             return layer
         for name, module in self.module.named_modules():
             if module is layer:
+                if f"{name}:2" in net.place:
+                    raise ParameterError(
+                        f"layer is '{name}', which is called several times; name the call site: "
+                        f"'{name}', '{name}:2', …."
+                    )
                 return str(name)
         raise ParameterError("layer is a module that is not part of the network.")
 
@@ -85,7 +115,7 @@ class Deconvnet:
         """
         net = self._network(inputs)
         x = check_input(net, inputs)
-        name = net.nodes[-1].name if layer is None else self._layer_name(layer)
+        name = net.nodes[-1].name if layer is None else self._layer_name(net, layer)
         recorded = record(net, x, [name], self.rule, self.lrn)
         maps = recorded.activations[name]
         if layer is None:
@@ -105,10 +135,10 @@ class Deconvnet:
     ) -> tuple[Tensor, list[tuple[int, int]]]:
         if neuron is None:
             raise ParameterError("neuron is None; give a channel, or (channel, y, x).")
-        index = (neuron,) if isinstance(neuron, int) else tuple(neuron)
+        index = _whole_numbers(neuron)
         shape = maps.shape[1:]
         if len(index) not in (1, len(shape)) or any(
-            not 0 <= i < n for i, n in zip(index, shape, strict=False)
+            i >= n for i, n in zip(index, shape, strict=False)
         ):
             raise ParameterError(f"neuron is {neuron}, expected a position in {list(shape)}.")
         channels = torch.full((len(maps),), index[0])
@@ -123,7 +153,8 @@ class Occlusion:
     """How much the output falls when a window of the input is replaced by a baseline.
 
     Args:
-        module: any callable from [n, …] to [n, classes]; it is not changed.
+        module: any callable from [n, …] to [n, classes]; it is not changed. One in training is
+            treated as in eval mode.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -149,27 +180,29 @@ class Occlusion:
             perturbations_per_eval: windows run together.
         """
         shape = tuple(inputs.shape[1:])
-        window = tuple(sliding_window_shapes)
+        window = _whole_numbers(sliding_window_shapes)
         if len(window) != len(shape) or any(
             not 1 <= w <= n for w, n in zip(window, shape, strict=False)
         ):
             raise ParameterError(
-                f"sliding_window_shapes is {window}, expected one size per dimension of {shape}."
+                f"sliding_window_shapes is {sliding_window_shapes}, expected one size per "
+                f"dimension of {shape}."
             )
-        steps = (
-            (strides,) * len(shape) if isinstance(strides, int) else strides or (1,) * len(shape)
-        )
+        steps = (1,) * len(shape) if strides is None else _whole_numbers(strides)
+        if not isinstance(strides, Sequence | None):
+            steps = steps * len(shape)
         if len(steps) != len(shape) or any(
             not 1 <= s <= w for s, w in zip(steps, window, strict=False)
         ):
             raise ParameterError(f"strides is {strides}, expected 1 to the window's {window}.")
-        if perturbations_per_eval < 1:
+        if not natural(perturbations_per_eval):
             raise ParameterError(
                 f"perturbations_per_eval is {perturbations_per_eval}, expected ≥ 1."
             )
-        base = torch.as_tensor(0.0 if baselines is None else baselines).to(inputs)
+        base = _baseline(inputs, 0.0 if baselines is None else baselines)
         covers = _covers(shape, window, steps)
-        clean = self.module(inputs)
+        run = eval_copy(self.module) if _in_training(self.module) else self.module
+        clean = run(inputs)
         clean = clean if clean.dim() > 1 else clean[:, None]
         classes = _targets(target, len(inputs), clean.shape[1]).to(inputs.device)
         picked = clean.gather(1, classes[:, None])[:, 0]
@@ -177,7 +210,7 @@ class Occlusion:
         bar = tqdm(total=len(covers), desc="occlusion", disable=not show_progress)
         for start in range(0, len(covers), perturbations_per_eval):
             part = covers[start : start + perturbations_per_eval]
-            fall = picked - self._occluded(inputs, base, part, classes)
+            fall = picked - self._occluded(run, inputs, base, part, classes)
             for cover, difference in zip(part, fall, strict=True):
                 total[(slice(None), *cover)] += difference.view(-1, *(1,) * len(shape))
                 weight[(slice(None), *cover)] += 1
@@ -186,16 +219,24 @@ class Occlusion:
         return total / weight
 
     def _occluded(
-        self, inputs: Tensor, base: Tensor, part: Sequence[tuple[slice, ...]], classes: Tensor
+        self,
+        run: Callable[[Tensor], Tensor],
+        inputs: Tensor,
+        base: Tensor,
+        part: Sequence[tuple[slice, ...]],
+        classes: Tensor,
     ) -> Tensor:
         """[windows, n]: the targets' outputs with each window hidden."""
         copies = inputs.unsqueeze(0).repeat(len(part), *(1,) * inputs.dim())
-        hidden = base.expand_as(inputs)
         for copy, cover in zip(copies, part, strict=True):
-            copy[(slice(None), *cover)] = hidden[(slice(None), *cover)]
-        outputs: Tensor = self.module(copies.flatten(0, 1))
+            copy[(slice(None), *cover)] = base[(slice(None), *cover)]
+        outputs = run(copies.flatten(0, 1))
         outputs = outputs.reshape(len(part), len(inputs), -1)
         return outputs.gather(2, classes.expand(len(part), -1)[..., None])[..., 0]
+
+
+def _in_training(module: Any) -> bool:
+    return isinstance(module, nn.Module) and any(part.training for part in module.modules())
 
 
 def _covers(

@@ -270,7 +270,7 @@ def _attribute(module: nn.Module, path: str) -> Any:
     return value
 
 
-def _eval_copy(module: nn.Module) -> nn.Module:
+def eval_copy(module: nn.Module) -> nn.Module:
     """The same structure in eval mode, sharing parameters and buffers with the caller's module.
 
     Hooks stay behind: they are the caller's.
@@ -359,7 +359,7 @@ def build(
         UnknownOpError: an operation is not in the op table.
     """
     require_traceable(module, input_size)
-    copied = _eval_copy(module)
+    copied = eval_copy(module)
     generator = torch.Generator().manual_seed(0)
     trial = torch.randn(_BATCH, *input_size, generator=generator).to(like(copied))
     builder = _Builder(copied, trial)

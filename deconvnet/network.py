@@ -167,7 +167,9 @@ class Network:
         name = self.landmarks.get(layer, layer)
         if name not in self.place or name == "input":
             known = [*self.landmarks, *(n for n in self.place if n != "input")]
-            raise AddressError(f"Layer '{layer}' is not in {self.name}; {nearest(layer, known)}.")
+            raise AddressError(
+                f"Layer '{layer}' is not in {self.name}; {nearest(str(layer), known)}."
+            )
         return self.place[name]
 
     def layer(self, name: str) -> Layer:

@@ -111,7 +111,10 @@ def test_occlusion_agrees_with_captum(
         ({"target": 6}, "target is 6"),
         ({"target": None}, "6 outputs"),
         ({"target": [1, 2]}, "2 targets for 4"),
+        ({"target": 1.5}, "target is 1.5"),
+        ({"target": True}, "target is True"),
         ({"layer": "features.4"}, "neuron is None"),
+        ({"layer": "features.4", "neuron": 1.0}, "neuron is 1.0"),
         ({"layer": "features.4", "neuron": (0, 99, 0)}, "neuron is"),
     ],
 )
@@ -120,6 +123,53 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(ParameterError, match=says):
         dn.Deconvnet(module).attribute(inputs, **options)
+
+
+class _Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.relu = nn.Conv2d(3, 3, 3), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.a(self.relu(self.a(x))))
+
+
+def test_a_module_that_is_called_twice_is_no_call_site() -> None:
+    module, x = _Twice(), torch.rand(1, 3, 8, 8)
+    with pytest.raises(ParameterError, match="'relu', which is called several times"):
+        dn.Deconvnet(module).attribute(x, layer=module.relu, neuron=0)
+    assert dn.Deconvnet(module).attribute(x, layer="relu:2", neuron=0).shape == x.shape
+
+
+def test_occlusion_leaves_a_module_in_training_as_it_is(inputs: Tensor) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).double().train()  # fmt: skip
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    options = {"target": 1, "sliding_window_shapes": (3, 16, 16), "strides": (3, 16, 16)}
+    found = dn.Occlusion(module).attribute(inputs, **options)
+    assert all(part.training for part in module.modules())
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert torch.equal(found, dn.Occlusion(module.eval()).attribute(inputs, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sliding_window_shapes": 8}, "sliding_window_shapes is 8"),
+        ({"sliding_window_shapes": (3, 8, 8.0)}, "sliding_window_shapes is"),
+        ({"strides": (3, 4.5, 4)}, "strides is"),
+        ({"baselines": "a"}, "baselines is 'a'"),
+        ({"baselines": torch.zeros(5)}, "tensor that broadcasts"),
+        ({"perturbations_per_eval": 2.5}, "perturbations_per_eval is 2.5"),
+    ],
+)
+def test_what_is_no_whole_number_or_picture_is_named(
+    module: nn.Module, inputs: Tensor, options: dict[str, object], says: str
+) -> None:
+    usual = {"sliding_window_shapes": (3, 8, 8), "strides": (3, 8, 8)}
+    with pytest.raises(ParameterError, match=says):
+        dn.Occlusion(module).attribute(inputs, target=0, **{**usual, **options})
 
 
 def test_bad_windows_are_named(module: nn.Module, inputs: Tensor) -> None:
