@@ -19,6 +19,7 @@ from deconvnet.forward import check_input, record
 from deconvnet.graph import eval_copy
 from deconvnet.network import Network, trace
 from deconvnet.ops.base import Rule
+from deconvnet.precision import exact
 from deconvnet.projection import descend, strongest
 
 Target = int | Sequence[int] | Tensor | None
@@ -99,6 +100,7 @@ class Deconvnet:
                 return str(name)
         raise ParameterError("layer is a module that is not part of the network.")
 
+    @exact
     def attribute(
         self,
         inputs: Tensor,

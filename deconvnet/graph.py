@@ -23,6 +23,7 @@ import deconvnet.ops as table
 from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
 from deconvnet.ops.base import Op
 from deconvnet.ops.shape import Identity, Reshape
+from deconvnet.precision import exact
 from deconvnet.traceable import like, require_traceable
 
 INPUT = 0  # the place of the input among the nodes
@@ -349,6 +350,7 @@ def _verify(module: nn.Module, trial: Tensor, ours: Tensor) -> None:
 
 
 @torch.no_grad()
+@exact
 def build(
     module: nn.Module, input_size: tuple[int, int, int]
 ) -> tuple[nn.Module, tuple[Node, ...]]:

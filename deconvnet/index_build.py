@@ -24,6 +24,7 @@ from deconvnet.errors import DatasetError, IndexError_, ParameterError
 from deconvnet.index import ActivationIndex, open_index
 from deconvnet.index_scan import Plan, Scan, Scanner, block_size, made_on
 from deconvnet.network import Network
+from deconvnet.precision import exact
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.sprites import Artist, tile_size
 from deconvnet.topk import TopK
@@ -78,6 +79,7 @@ def _check(net: Network, dataset: Dataset, k: int, per_group: int | None) -> Non
         )
 
 
+@exact
 def build_index(
     net: Network,
     dataset: Any,

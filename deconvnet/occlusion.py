@@ -22,6 +22,7 @@ from deconvnet.address import Unit, natural
 from deconvnet.errors import InputError, ParameterError
 from deconvnet.forward import check_input
 from deconvnet.network import Network
+from deconvnet.precision import exact
 from deconvnet.receptive import map_size
 from deconvnet.scoring import Scorer, Way, after, choose
 
@@ -210,6 +211,7 @@ def occlusion(
     strategy: str = "auto", on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[OcclusionMap]: ...  # fmt: skip
 @torch.no_grad()
+@exact
 def occlusion(
     net: Network, x: Tensor, target: int | None = None, size: int = 32, stride: int = 8,
     fill: str = "grey", unit: Unit | str | None = None, *, progressive: bool = False,

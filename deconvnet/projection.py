@@ -28,6 +28,7 @@ from deconvnet.heads import descend_head
 from deconvnet.local import record_local
 from deconvnet.network import Network
 from deconvnet.ops.base import Rule, Way
+from deconvnet.precision import exact
 from deconvnet.receptive import field, map_size
 
 
@@ -209,6 +210,7 @@ def _locate(net: Network, maps: Tensor, unit: Unit) -> tuple[int, int]:
     return strongest(maps[unit.channel].reshape(map_size(net.nodes[net.find(unit.layer)].shape)))
 
 
+@exact
 def project(
     net: Network, x: Tensor, unit: "str | Unit | Sequence[str | Unit]", rule: Rule = "deconv",
     *, lrn: str = "identity",

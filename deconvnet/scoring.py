@@ -19,6 +19,7 @@ from deconvnet.incremental import Clean, Incremental
 from deconvnet.memory import batch_size, budget, in_batches
 from deconvnet.network import Network
 from deconvnet.ops.linear import Head
+from deconvnet.precision import exact
 
 _BATCH = 32  # whole images at a time; more gain nothing on a CPU
 _WORTH = 1.3  # times fewer multiply-adds before gathering patches pays
@@ -111,6 +112,7 @@ class Plain:
     def __init__(self, scorer: Scorer, x: Tensor, fill: Tensor, size: int) -> None:
         self.scorer, self.x, self.fill, self.size = scorer, x, fill, size
 
+    @exact
     def __call__(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
         net = self.scorer.net
         batch = min(_BATCH, batch_size(net.nodes, net.dtype, net.device))
@@ -135,6 +137,7 @@ class Changes:
         self.followed = [place for place in (self.layer,) if place in self.body]
         self.clean = Clean(net, x, self.body)
 
+    @exact
     def __call__(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
         net = self.scorer.net
         each = sum(net.nodes[place].shape[0] for place in self.features)

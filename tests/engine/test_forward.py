@@ -209,3 +209,22 @@ def test_what_else_is_asked_for_changes_no_bit_where_operations_are_joined() -> 
         assert torch.equal(alone[name], together[name])
         assert torch.equal(alone[name], kept[name])
         assert torch.equal(alone[name], capture(net, x, [name])[name])
+
+
+def test_an_autocast_around_changes_nothing() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(294, 4)]
+    module, x = nn.Sequential(*layers), torch.rand(1, 3, 16, 16)
+    net = dn.trace(module, (3, 16, 16))
+
+    def everything() -> list[Tensor]:
+        projections = dn.project(net, x, ["conv1:1", "conv1:2@3,4", "4:1"])
+        maps = list(dn.occlusion(net, x, size=8, stride=4, progressive=True))
+        attribution = dn.Deconvnet(module).attribute(x, target=1)
+        return [*(p.pixels for p in projections), *(m.probability for m in maps), attribution]
+
+    before = everything()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dn.trace(module, (3, 16, 16)).fingerprint == net.fingerprint
+        inside = everything()
+    assert all(torch.equal(a, b) for a, b in zip(before, inside, strict=True))

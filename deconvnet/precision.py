@@ -1,0 +1,25 @@
+"""In which precision numbers are computed: that of the parameters, whatever goes on around."""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def exact(function: Callable[P, T]) -> Callable[P, T]:
+    """A function outside any autocast of its caller.
+
+    A projection asked for in the middle of a training step is the same as after it. The index,
+    which offers autocast, turns it on by itself.
+    """
+
+    @functools.wraps(function)
+    def outside(*args: P.args, **kwargs: P.kwargs) -> T:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return outside
