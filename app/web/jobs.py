@@ -22,7 +22,7 @@ from app.urls import Urls, twin
 from app.web.fields import make_fields, read_fields
 from app.web.jobrows import TONES, job_row
 from app.web.render import add_page, html, state_of
-from app.web.words import curl_token, number, stamp
+from app.web.words import TOKEN_IS, curl, number, stamp
 from deconvnet import methods
 from deconvnet.methods import Method
 from deconvnet.naming import distinct
@@ -73,23 +73,20 @@ def _twins(body: Mapping[str, Any], request: Request) -> tuple[str, str]:
     settings = state_of(request).settings
     headers = '"Content-Type": "application/json"'
     if settings.auth:
-        token = f"open({str(settings.data_dir / 'token')!r}).read().strip()"
-        headers += f',\n                "Authorization": "Bearer " + {token}'
+        headers += ',\n                "Authorization": "Bearer " + os.environ["DECONVNET_TOKEN"]'
     text = json.dumps(body, indent=2, ensure_ascii=False)
     quoted = text.replace("'", "'\\''")
-    curl = (
-        f"curl {curl_token(settings)}{url} \\\n"
-        f"  -H 'Content-Type: application/json' \\\n  -d '{quoted}'"
-    )
+    call = f"{url} \\\n  -H 'Content-Type: application/json' \\\n  -d '{quoted}'"
     spelled = text.replace(": true", ": True").replace(": false", ": False")
     spelled = spelled.replace(": null", ": None")
     python = (
-        f"import json\nfrom urllib.request import Request, urlopen\n\njob = {spelled}\n"
+        f"{TOKEN_IS if settings.auth else ''}import json\nimport os\n"
+        f"from urllib.request import Request, urlopen\n\njob = {spelled}\n"
         f'post = Request("{url}", json.dumps(job).encode(),\n'
         f"               {{{headers}}})\n"
         'print(json.load(urlopen(post))["id"])'
     )
-    return curl, python
+    return curl(settings, call), python
 
 
 def _page(
@@ -108,7 +105,7 @@ def _page(
     shown = {"params": read_fields(schema, {field.name: field.value for field in fields})}
     inputs = {"dataset": (datasets or ["ID"])[0], "glob": "**", "limit": _FIRST_LIMIT}
     body = _body(model, name, shown["params"], target, inputs)
-    curl, python = _twins(body, request)
+    in_shell, in_python = _twins(body, request)
     url = Urls.jobs(method=name if name != methods.names()[0] else None, before=before)
     return JobsPage(
         title="Jobs",
@@ -137,8 +134,8 @@ def _page(
         fields=fields,
         target=target,
         target_help=_target_help(method),
-        curl=curl,
-        python=python,
+        curl=in_shell,
+        python=in_python,
         problem=problem,
         next_page=Urls.jobs(method=name, before=older) if older is not None else "",
     )

@@ -6,7 +6,7 @@ from app.contexts import RestPage
 from app.parts import Call, CallGroup
 from app.urls import Urls, twin
 from app.web.render import add_page, state_of
-from app.web.words import curl_token
+from app.web.words import curl
 
 router = APIRouter()
 
@@ -39,6 +39,8 @@ def rest(request: Request) -> RestPage:
         section="api",
         groups=[CallGroup(name=name, calls=calls) for name, calls in groups.items()],
         openapi=request.app.openapi_url or "",
-        example=f"curl {curl_token(state_of(request).settings)}"
-        f"{str(request.base_url).rstrip('/')}{Urls.api('/models')}",
+        example=curl(
+            state_of(request).settings,
+            f"{str(request.base_url).rstrip('/')}{Urls.api('/models')}",
+        ),
     )

@@ -1,7 +1,6 @@
 """Numbers, times and shapes as people read them."""
 
 import math
-import shlex
 import time
 from collections.abc import Sequence
 
@@ -74,7 +73,11 @@ def shape(size: Sequence[int]) -> str:
     return " × ".join(map(str, size))
 
 
-def curl_token(settings: Settings) -> str:
-    """What curl has to say so that it is let in; nothing where nobody asks."""
-    file = shlex.quote(str(settings.data_dir / "token"))
-    return f'-H "Authorization: Bearer $(cat {file})" ' if settings.auth else ""
+TOKEN_IS = "# DECONVNET_TOKEN: what the file 'token' of the server's data directory holds\n"
+
+
+def curl(settings: Settings, call: str) -> str:
+    """The call for a shell, with what lets it in; no page says where the server's files lie."""
+    if not settings.auth:
+        return f"curl {call}"
+    return f'{TOKEN_IS}curl -H "Authorization: Bearer $DECONVNET_TOKEN" {call}'

@@ -33,6 +33,12 @@ ADDRESSES = [
     Urls.jobs(method="occlusion"),
     Urls.REST,
 ]
+JOB = {
+    "model": "tiny",
+    "method": "deconv",
+    "target": {"unit": "conv2:1"},
+    "inputs": {"dataset": "pictures", "limit": 1},
+}
 
 
 class _Tags(HTMLParser):
@@ -214,7 +220,7 @@ def test_a_number_that_is_none_is_nobodys_fault_but_the_askers(pages: TestClient
     body = {"model": "tiny", "method": "occlusion", "params": params}
     body |= {"inputs": {"dataset": "pictures", "limit": 1}}
     job = pages.post("/api/v1/jobs", json=body).json()["id"]
-    form = {"model": "tiny", "method": "occlusion", "dataset": "pictures", "limit": "1"}
+    form = {"model": "tiny", "method": "deconv", "dataset": "pictures", "limit": "1"}
     form |= {f"params.{name}": str(value) for name, value in params.items()}
     for number in ("²", "9" * 30, "9" * 5000, "1e9"):
         answers = [
@@ -227,7 +233,21 @@ def test_a_number_that_is_none_is_nobodys_fault_but_the_askers(pages: TestClient
         assert {answer.status_code for answer in answers[1:]} <= {404, 422}, number
         assert answers[0].status_code < 500
     for limit in ("²", "1e9", "9" * 5000):  # not a job over the whole dataset
-        assert pages.post(Urls.JOBS, data=form | {"limit": limit}).status_code == 422
+        assert (
+            pages.post(Urls.JOBS, data=form | {"target": "conv2:1", "limit": limit}).status_code
+            == 422
+        )
+
+
+def test_no_page_says_where_the_servers_files_lie(
+    pages: TestClient, tmp_path: Path, image_folder: Path, tiny_index: Path
+) -> None:
+    made = pages.post("/api/v1/jobs", json=JOB).json()["id"]
+    for address in (*ADDRESSES, Urls.job(made), "/api/v1/openapi.json", "/api/v1/indexes"):
+        text = pages.get(address).text
+        for folder in (tmp_path, image_folder.parent, tiny_index.parent):
+            assert str(folder) not in text, address
+    assert "Bearer $DECONVNET_TOKEN" in pages.get(Urls.jobs()).text
 
 
 def test_what_an_index_lacks_is_told_without_its_folder(
