@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import deconvnet as dn
 from app.cli import app as command_line
+from app.compute.units import UnitSpec
 from app.main import create_app
 from app.services import jobs
 from app.settings import Settings
@@ -93,6 +94,17 @@ def test_a_network_that_comes_with_the_program_is_known_as_well(client: TestClie
     answer = submitted(client, "occlusion", model="zfnet64", target={"class": 200})
     assert answer.status_code == 422
     assert "zfnet64 tells 200 classes apart; expected 0 to 199" in answer.json()["detail"]
+
+
+def test_what_a_worker_told_of_a_network_is_kept_before_there_is_any_file(
+    tiny_settings: Callable[..., Settings],
+) -> None:
+    app = create_app(tiny_settings())
+    with TestClient(app) as client:
+        assert submitted(client, "deconv", target={"unit": "conv9:1"}).status_code == 422
+        assert not app.state.deconv.artifacts.root.exists()
+        described = UnitSpec(kind="describe", model="tiny")
+        assert app.state.deconv.compute.cached(described) is not None
 
 
 def test_a_network_that_is_not_described_in_time_does_not_hold_a_job_back(
