@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         checks=checks,
         answer=answer,
     )
-    app.include_router(api.make_router())
+    app.include_router(api.make_router(settings.job_inputs))
     described.install(app, settings, state.datasets.ids())
     app.include_router(web.router)
     app.mount(Urls.STATIC, web.Assets(), name="static")

@@ -37,7 +37,14 @@ from app.errors import Refusal
 from app.limits import KEEP_ALIVE_S, KEY_CHARS, WAIT_S
 from app.numbers import whole_number
 from app.services import job_archive, job_events, jobs
-from app.services.job_views import ItemState, ItemView, JobRequest, JobState, JobView
+from app.services.job_views import (
+    ItemState,
+    ItemView,
+    JobRequest,
+    JobState,
+    JobView,
+    inputs_of_at_most,
+)
 from deconvnet import methods
 from deconvnet.methods import Method
 
@@ -59,9 +66,10 @@ AGAIN = {"Retry-After": "1"}
 _WAIT = re.compile(r'\s*wait\s*=\s*"?([0-9]+)"?\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
 
 
-def _body_of(method: Method) -> type[JobRequest]:
+def _body_of(method: Method, inputs: Any) -> type[JobRequest]:
     """The request's shape for one method, with its parameters."""
     fields: Any = {
+        "inputs": (inputs, Field(description="which images")),
         "method": Literal[method.name],
         "params": (method.Params, Field(default_factory=dict, validate_default=True)),
     }
@@ -73,9 +81,10 @@ def _body_of(method: Method) -> type[JobRequest]:
     )
 
 
-def body_type() -> Any:
+def body_type(most_inputs: int) -> Any:
     """The union of the registered methods' requests, told apart by `method`."""
-    bodies = [_body_of(method) for method in methods.all_methods()]
+    inputs = inputs_of_at_most(most_inputs)
+    bodies = [_body_of(method, inputs) for method in methods.all_methods()]
     union = reduce(or_, bodies)
     return Annotated[union, Field(discriminator="method")] if len(bodies) > 1 else union
 
@@ -94,11 +103,11 @@ def _present(job: JobView, response: Response) -> None:
         response.headers.update(AGAIN)
 
 
-def make_router() -> APIRouter:
-    """The routes, with the methods that are registered now."""
+def make_router(most_inputs: int) -> APIRouter:
+    """The routes, with the methods that are registered now; a job takes so many inputs."""
     router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
     for verb, path, function, given in (
-        ("POST", "", _submit_route(), {"status_code": 202, "responses": SUBMITTED}),
+        ("POST", "", _submit_route(most_inputs), {"status_code": 202, "responses": SUBMITTED}),
         ("GET", "", listing, {"responses": told(LINK)}),
         ("GET", "/{job}", read, {"responses": SHOWN | unchanged(), "response_model": JobView}),
         ("DELETE", "/{job}", delete, DELETED),
@@ -179,7 +188,7 @@ def _plain(body: JobRequest) -> JobRequest:
     return JobRequest.model_validate(body.model_dump(mode="json", by_alias=True))
 
 
-def _submit_route() -> Callable[..., Awaitable[JobView]]:
+def _submit_route(most_inputs: int) -> Callable[..., Awaitable[JobView]]:
     """`submit`, its body told apart by method: FastAPI reads the shape from the annotations."""
 
     @wraps(submit)
@@ -188,7 +197,7 @@ def _submit_route() -> Callable[..., Awaitable[JobView]]:
 
     signature = inspect.signature(submit)
     fields = dict(signature.parameters)
-    fields["body"] = fields["body"].replace(annotation=body_type())
+    fields["body"] = fields["body"].replace(annotation=body_type(most_inputs))
     route.__signature__ = signature.replace(parameters=list(fields.values()))  # type: ignore[attr-defined] # read by inspect
     return route
 

@@ -11,6 +11,7 @@ from pydantic import (
     JsonValue,
     StringConstraints,
     Tag,
+    create_model,
 )
 
 from app.db import jobs as store
@@ -62,6 +63,18 @@ Inputs = Annotated[
     Annotated[ImagesInput, Tag("ImagesInput")] | Annotated[DatasetInput, Tag("DatasetInput")],
     Discriminator(_kind),
 ]
+
+
+def inputs_of_at_most(images: int) -> Any:
+    """`Inputs` whose list ends there: nobody is answered while a longer one is read to its end."""
+    listed = Annotated[list[ImageInput], Field(min_length=1, max_length=images, fail_fast=True)]
+    bounded: Any = create_model(
+        "ImagesInput", __base__=ImagesInput, __doc__=ImagesInput.__doc__, images=listed
+    )
+    return Annotated[
+        Annotated[bounded, Tag("ImagesInput")] | Annotated[DatasetInput, Tag("DatasetInput")],
+        Discriminator(_kind),
+    ]
 
 
 class JobRequest(_Strict):

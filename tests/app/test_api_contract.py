@@ -230,3 +230,16 @@ def test_a_body_that_finds_no_room_in_temporary_files_is_507(
     answer = client.post(url, data=form, files={part: ("a.png", b"x" * 3_000_000)})
     assert answer.status_code == 507, answer.text
     assert answer.json()["type"] == "urn:deconvnet:problem:storage_full"
+
+
+def test_a_list_that_is_too_long_is_not_read_to_its_end(
+    tiny_settings: Callable[..., Settings],
+) -> None:
+    images = [{"id": "img_0"}] * 3 + [{"id": 7}]  # what comes after the limit is not looked at
+    with TestClient(create_app(tiny_settings(job_inputs=2))) as client:
+        spec = client.get("/api/v1/openapi.json").json()["components"]["schemas"]
+        assert spec["ImagesInput"]["properties"]["images"]["maxItems"] == 2
+        answer = client.post("/api/v1/jobs", json=BODY | {"inputs": {"images": images}})
+    assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/inputs/images", "too_long")
