@@ -4,7 +4,7 @@ The index of five layers (top-9, positions and statistics included, no sprites) 
 limit: the whole network's channels_last forward over the same images while two threads decode
 ahead. Beside it hooks + topk, the way it is usually written, and zennit-crp's run, which finds the
 maxima of activations on its way up and those of relevances on its way down: it has no run for
-activations alone. Values are checked against both.
+activations alone. Values are checked against both; their error is relative to the layer's largest.
 """
 
 import contextlib
@@ -143,7 +143,7 @@ def measure(name: str, folder: Path, runs: int, device: str) -> list[str]:
         rival = interleave(ours, theirs, few, device)
         index, brute, found = ours(), hooks(net, files), theirs()
         errors = [
-            abs(hit.value - float(values[rank, channel])) / max(1e-9, abs(hit.value))
+            abs(hit.value - float(values[rank, channel])) / float(brute[layer][0].max())
             for layer in LAYERS
             for values in (brute[layer][0], found[layer])
             for channel in range(0, index.channels(layer), 17)
