@@ -11,6 +11,7 @@ from app.settings import Settings
 HEAD_BYTES = 64 * 1024  # of a request; what uvicorn takes at one go may be more
 TEXT_CHARS = 256  # custom_id, and each name and value of metadata
 METADATA_ENTRIES = 32
+OBJECT_NAMES = 1000  # in one object of a JSON body
 KEY_CHARS = 255  # Idempotency-Key
 JOB_TIMEOUT_S = 7 * 86_400
 PAGE_ITEMS = 1000
@@ -35,6 +36,7 @@ def in_force(settings: Settings) -> Mapping[str, int | float]:
         "connections": settings.connections,
         "submissions_per_minute": settings.submissions,
         "uploads_per_minute": settings.uploads,
+        "object_names": OBJECT_NAMES,
         "job_inputs": settings.job_inputs,
         "job_timeout_s": JOB_TIMEOUT_S,
         "queued_jobs": settings.queued_jobs,

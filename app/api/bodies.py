@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from app.limits import OBJECT_NAMES
+
 
 class StrictRoute(APIRoute):
     """A route whose JSON body names nothing twice in one object, and holds numbers and text only.
@@ -49,6 +51,8 @@ def _read(body: bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > OBJECT_NAMES:  # each might be a fault, to be found and told while others wait
+        _refuse(f"an object has {len(pairs)} names, at most {OBJECT_NAMES} are taken")
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]

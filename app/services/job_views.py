@@ -88,7 +88,8 @@ class JobRequest(_Strict):
     ] = None
     inputs: Annotated[Inputs, Field(description="which images")]
     outputs: Annotated[
-        tuple[Output, ...], Field(description="what is kept of each item's result")
+        tuple[Output, ...],
+        Field(fail_fast=True, description="what is kept of each item's result"),
     ] = ("png", "npy")
     timeout_s: Annotated[
         float | None,

@@ -134,6 +134,8 @@ def test_the_limits_of_a_submission_hold(
     for change, headers in changes:
         answer = client.post("/api/v1/jobs", json=BODY | change, headers=headers)
         assert answer.status_code == (422 if over else 202), (change, answer.text)
+    wide = BODY | {"metadata": {str(n): "" for n in range(limits["object_names"] + over)}}
+    assert client.post("/api/v1/jobs", json=wide).status_code == (400 if over else 422)
 
 
 def test_the_limits_of_reading_hold(client: TestClient, make_png: Callable[..., bytes]) -> None:
@@ -164,6 +166,7 @@ HERE = {
     "file_bytes", "request_bytes", "image_pixels", "image_side", "artifact_bytes",
     "uploads_per_minute", "job_inputs", "json_bytes", "submissions_per_minute", "queued_jobs",
     "metadata_chars", "metadata_entries", "custom_id_chars", "idempotency_key_chars",
+    "object_names",
     "job_timeout_s", "page_items", "ranges", "head_bytes", "wait_s", "event_silence_s",
 }  # fmt: skip
 
