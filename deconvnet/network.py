@@ -239,7 +239,8 @@ def trace(
     """A `Network` from any nn.Module that takes one image tensor and returns one tensor.
 
     Args:
-        module: it is not changed; its parameters are shared. Treated as in eval mode.
+        module: it is not changed; its parameters are shared. Treated as in eval mode. Hooks that
+            were registered on it do not run, also where they would change an output.
         input_size: (channels, height, width).
         landmarks: names for call sites, {"conv1": "features.1", …}; None: the last ReLU at each
             size of the map.

@@ -159,7 +159,24 @@ def max_pool2d(
         )
     kernel = pair(kernel_size)
     window = Window(kernel, pair(stride) if stride else kernel, pair(padding), pair(dilation))
+    for axis in (0, 1):
+        _require_sight(window, axis, input.shape[axis - 2])
     return MaxPool(window, ceil_mode), [input]
+
+
+def _require_sight(window: Window, axis: int, length: int) -> None:
+    """Refuse a window before the border whose cells all miss a map that is narrower than its holes.
+
+    Its maximum is -∞, and no place of the map is its switch.
+    """
+    kernel, stride = window.kernel[axis], window.stride[axis]
+    padding, dilation = window.padding[axis], window.dilation[axis]
+    for first in range(-padding, 0, stride):
+        if not any(0 <= first + dilation * tap < length for tap in range(kernel)):
+            raise UnknownOpError(
+                f"A max-pool of dilation {window.dilation} and padding {window.padding} sees "
+                f"nothing but padding on a map {length} cells across. Give a larger input_size."
+            )
 
 
 @register(nn.MaxPool2d)

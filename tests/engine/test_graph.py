@@ -217,6 +217,10 @@ UNKNOWN: dict[str, tuple[Callable[[_Wired, Tensor], Any], str, str]] = {
         lambda m, x: F.batch_norm(x, None, None, training=True), "batch_norm", "running",
     ),
     "indices": (lambda m, x: F.max_pool2d(x, 2, return_indices=True)[0], "max_pool2d", "indices"),
+    "a pool that sees nothing": (
+        lambda m, x: F.max_pool2d(F.max_pool2d(x, (1, 8)), 2, padding=1, dilation=2),
+        "max_pool2d", "Give a larger input_size",
+    ),
     "uneven bins": (lambda m, x: F.adaptive_max_pool2d(x, 3), "adaptive_max_pool2d", "uneven"),
     "a kernel from the image": (lambda m, x: F.conv2d(m.picture, x), "conv2d", "kernel"),
     "a layer on rows": (lambda m, x: F.linear(x, m.picture[0, 0]), "linear", "flatten first"),
