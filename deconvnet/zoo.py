@@ -118,6 +118,7 @@ def torchvision_spec(
     )
 
 
+@cache
 def models_dir() -> Path:
     """The zoo's folder: beside the package in a checkout, inside it in an installed wheel."""
     here = Path(__file__).resolve().parent
