@@ -1,12 +1,15 @@
 """One server per data directory."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from app.errors import DataDirBusyError, DataDirError
+
+log = logging.getLogger(__name__)
 
 LOCK = "server.lock"
 
@@ -34,6 +37,8 @@ def _said(handle: int) -> str:
 def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
     """Own the data directory; the lock goes with the process, however that ends.
 
+    The folder itself is locked too: the file may be deleted by somebody who tidies up.
+
     Args:
         who: what another server is told, such as this one's address.
 
@@ -44,18 +49,21 @@ def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _unusable(data_dir, error) from error
     try:
-        _take(handle, data_dir, who)
+        _take(handle, folder, data_dir, who)
         yield
     finally:
+        os.close(folder)
         os.close(handle)
 
 
-def _take(handle: int, data_dir: Path, who: str) -> None:
+def _take(handle: int, folder: int, data_dir: Path, who: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_folder(folder)
     except OSError as error:
         raise DataDirBusyError(
             f"Data directory '{data_dir}' is in use by {_said(handle)}. Stop that one, or "
@@ -66,6 +74,16 @@ def _take(handle: int, data_dir: Path, who: str) -> None:
         os.pwrite(handle, f"{who} (process {os.getpid()})\n".encode(), 0)
     except OSError as error:
         raise _unusable(data_dir, error) from error
+
+
+def _lock_folder(folder: int) -> None:
+    """Raises BlockingIOError if somebody has it; some network file systems lock no folders."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        log.warning("The data directory is locked by its file alone: %s", error.strerror)
 
 
 def _unusable(data_dir: Path, error: OSError) -> DataDirError:

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from app import lock
 from app.access import LINK_S, SESSION_S, Access
-from app.errors import DataDirError, TokenError
+from app.errors import DataDirBusyError, DataDirError, TokenError
 from app.main import create_app
 from app.settings import Settings
 from app.urls import Urls
@@ -218,6 +218,16 @@ def test_the_owner_of_a_data_directory_is_told_while_there_is_one(tmp_path: Path
         assert said is not None
         assert said.startswith("http://127.0.0.1:1 ")
     assert lock.owner(tmp_path) is None
+
+
+def test_a_data_directory_has_one_server_even_if_its_lock_file_is_deleted(tmp_path: Path) -> None:
+    with lock.sole_owner(tmp_path, "the first"):
+        for _ in range(2):
+            with pytest.raises(DataDirBusyError), lock.sole_owner(tmp_path, "the second"):
+                pass
+            (tmp_path / lock.LOCK).unlink()
+    with lock.sole_owner(tmp_path, "the third"):
+        pass
 
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement(settings: Settings) -> None:
