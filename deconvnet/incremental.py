@@ -183,8 +183,10 @@ class Incremental:
         below = [changes[i] for i in node.inputs]
         if op.window is None or (change.whole and all(c.whole for c in below)):
             return op.forward(*(self._whole(i, values[i], changes[i]) for i in node.inputs))
-        aligned = op.window == POINT and all(c.same_frame(change) for c in below)
-        if aligned and op.constant is None:
+        sizes = {map_size(self.net.nodes[i].shape) for i in (place, *node.inputs)}
+        # Padding on the right and below alone has a window of one cell too, and another size.
+        aligned = op.window == POINT and len(sizes) == 1
+        if aligned and op.constant is None and all(c.same_frame(change) for c in below):
             first = node.inputs[0]
             if node.inputs == (first,) == tuple(spent) and alone(values[first], first, values):
                 return op.forward_over(values[first])

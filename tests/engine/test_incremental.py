@@ -43,6 +43,28 @@ def test_drawn_networks_agree_with_the_plain_loop(
     )
 
 
+@pytest.mark.parametrize("sides", [(0, 2, 0, 1), (0, 0, 0, 2), (1, 2, 3, 0)])
+@pytest.mark.parametrize("size", [1, 3, 9])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_map_followed_above_padding_of_some_sides_agrees_with_the_plain_loop(
+    sides: tuple[int, int, int, int], size: int, adaptive: bool
+) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.AdaptiveAvgPool2d((5, 7)) if adaptive else nn.Conv2d(3, 3, 1),
+        nn.ConstantPad2d(sides, -1.0), nn.BatchNorm2d(3), nn.ReLU(),
+        nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 5),
+    )  # fmt: skip
+    net = dn.trace(randomise(module), (3, 9, 11))
+    x = image(net)
+    for layer in ("1", "2", "3", "4"):
+        options = {"size": size, "stride": size, "unit": f"{layer}:1"}
+        assert_same(
+            dn.occlusion(net, x, strategy="incremental", **options),
+            dn.occlusion(net, x, strategy="plain", **options),
+        )
+
+
 @pytest.mark.parametrize("name", ["zfnet64", "alexnet", "resnet18", "googlenet", "squeezenet1_1"])
 def test_networks_of_the_zoo_agree_with_the_plain_loop(name: str) -> None:
     loaded = dn.load(name, weights=None, device="cpu")
