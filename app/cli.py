@@ -1,5 +1,6 @@
 """The `deconvnet` command: each of its commands is a module of `app.commands`."""
 
+import errno
 import os
 import sys
 
@@ -52,6 +53,12 @@ def _message(error: Exception) -> str:
     from app.errors import AppError
     from deconvnet.errors import DeconvnetError
 
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"'{error.filename}': " if error.filename else ""
+        return (
+            f"{where}{error.strerror}. Make room, or write to another disk, and run the command "
+            "again: what index and train have kept so far, they go on from."
+        )
     if isinstance(error, DeconvnetError | AppError | OSError):
         return str(error)
     return (
