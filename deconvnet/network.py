@@ -65,6 +65,10 @@ class LayerTable(Mapping[str, Layer]):
 class Network:
     """A traced network: what `load` and `trace` give, and everything else takes.
 
+    What is written to the parameters later counts from then on. Of what goes past torch's own count
+    (`.data`, NumPy) only a write to a whole filter, channel or tap is sure to be seen; after any
+    other, and where a module was given another Parameter, trace again.
+
     Attributes:
         nodes: call sites in order of execution, the input first.
         landmarks: "conv1" … to the names of nodes.
