@@ -22,8 +22,8 @@ SIZES: dict[str, tuple[int, ...]] = {
 PICTURES = 160  # three blocks, each with a checkpoint of its own
 
 # Without this there is one checkpoint for 4096 pictures.
-_OFTEN = "deconvnet.index_build as b, app.commands.index; b.build_index.__kwdefaults__["
-_OFTEN += "'checkpoint_every'] = 64"
+_OFTEN = "deconvnet.index_build as b, app.commands.index; b.build_index.__wrapped__"
+_OFTEN += ".__kwdefaults__['checkpoint_every'] = 64"
 
 
 class Indexing:
