@@ -1,6 +1,7 @@
 """The occlusion laboratory: a picture, a sliding square, and what it does to the answer."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ router = APIRouter()
 
 METHOD = "occlusion"
 _WAIT_S = 5.0  # for the first thing there is to show; with it, the page goes on by itself
+_WAIT_FORM_S = 1.0  # for the numbers that an empty form begins with
 _SAMPLES = 15
 _MIB = 1024 * 1024
 _MAPS = "#lab-main"  # on a narrow screen the maps stand below the controls
@@ -200,10 +202,20 @@ async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
     return _Found(found, below, tuple(said))
 
 
-def _usual(opened: Opened | None) -> tuple[int, int]:
-    """A size and stride that suit the network's input: a quarter of a small one's side."""
-    side = opened.model["input_size"][1] if opened else 224
-    size = max(4, side // 4 if side <= 96 else side // 6)
+async def _usual(
+    state: AppState, model: str, indexes: list[Opened], wait: float
+) -> tuple[int, int]:
+    """A size and stride that suit the network's input: a quarter of a small one's side.
+
+    Args:
+        wait: seconds, for a network without an index to be described.
+    """
+    described = indexes[0].model if indexes else None
+    if described is None:
+        with contextlib.suppress(Refusal):  # the page says why, once it is asked for a map
+            described, _ = await catalog.described_or_bare(state, model, wait)
+    side = min(described["input_size"][1:]) if described else 224
+    size = min(side, max(4, side // 4 if side <= 96 else side // 6))
     return size, max(1, size // 4)
 
 
@@ -226,7 +238,8 @@ async def occlusion(
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     any_index = indexes or await asyncio.to_thread(state.indexes.all)
     wanted = int(target) if target else None
-    usual = _usual(indexes[0] if indexes else None)
+    wait = _WAIT_S if image else _WAIT_FORM_S
+    usual = (size, stride) if size and stride else await _usual(state, model, indexes, wait)
     choice = _Choice(model, image, size or usual[0], stride or usual[1], fill, wanted, stopped)
     chosen, found = None, _Found()
     if image:

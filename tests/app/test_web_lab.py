@@ -35,6 +35,14 @@ def test_an_upload_leads_to_its_maps(pages: TestClient) -> None:
     assert len(told["predictions"]) == 5
 
 
+def test_an_occluder_fits_a_network_without_an_index(client: TestClient) -> None:
+    place = _upload(client, png(size=(20, 30)))
+    told = client.get(twin(place)).json()
+    assert told["problem"] == ""
+    size = next(field for field in told["fields"] if field["name"] == "size")
+    assert int(size["value"]) == 4  # of 16 pixels
+
+
 def test_what_a_conversion_left_out_is_said_on_the_pictures_page(pages: TestClient) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     moving, still = io.BytesIO(), io.BytesIO()
