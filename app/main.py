@@ -136,7 +136,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _start(state: AppState) -> None:
     if state.settings.auth:
-        state.access.token  # noqa: B018 - one that cannot be used is said now
+        _ = state.access.token  # one that cannot be used is said now
     state.db.migrate()
     orphans = sum(map(remove_unfinished, (state.artifacts.root, state.compute.cache.root)))
     if orphans := orphans + state.access.remove_unfinished():

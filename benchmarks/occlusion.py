@@ -15,6 +15,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from common import arguments, batch, each, peer, photographs, relative_error, stock, table
@@ -33,7 +34,8 @@ Side = tuple[Callable[[], object], int]  # what to run, and how many positions t
 class Logits(Scorer):
     """All outputs of each occluded image, instead of what a map shows of them."""
 
-    def table(self, output: Tensor, activity: Tensor) -> Tensor:  # noqa: ARG002
+    def table(self, output: Tensor, activity: Tensor) -> Tensor:
+        del activity
         return output.double()
 
 
@@ -58,11 +60,14 @@ def spread(starts: Tensor, count: int) -> Tensor:
 
 def captum_side(module: nn.Module, x: Tensor, size: int, stride: int, count: int) -> Side:
     """Captum's Occlusion on the whole grid, or without overlap where that is more than `count`."""
-    windows = lambda step: (-(-(x.shape[2] - size) // step) + 1) ** 2  # noqa: E731
+
+    def windows(step: int) -> int:
+        return (-(-(x.shape[2] - size) // step) + 1) ** 2
+
     step = stride if windows(stride) <= count else size
     theirs = captum.Occlusion(module)
     options = {"target": 0, "perturbations_per_eval": 16}
-    work = lambda: theirs.attribute(x, (3, size, size), (3, step, step), **options)  # noqa: E731
+    work = partial(theirs.attribute, x, (3, size, size), (3, step, step), **options)
     return work, windows(step)
 
 

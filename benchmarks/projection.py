@@ -10,6 +10,7 @@ off at the layer, and a batch.
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from common import (
@@ -86,7 +87,7 @@ def measure(net: dn.Network, layer: str, x: Tensor, runs: int, device: str) -> l
     module, recorded = stock(net), record(net, x[:1], [layer])
     index = [torch.tensor(v, device=x.device) for v in ([0] * n, *zip(*places, strict=True))]
     one = torch.ones(n, device=x.device)
-    ours = lambda: descend(net, recorded, layer, *index, values=one)  # noqa: E731
+    ours = partial(descend, net, recorded, layer, *index, values=one)
 
     def cold() -> Tensor:
         forget(net)

@@ -18,7 +18,7 @@ from deconvnet.errors import ParameterError
 from deconvnet.forward import check_input, record
 from deconvnet.graph import eval_copy
 from deconvnet.network import Network, trace
-from deconvnet.ops.base import Rule
+from deconvnet.ops.base import Norm, Rule
 from deconvnet.precision import exact
 from deconvnet.projection import descend, strongest
 
@@ -75,7 +75,7 @@ class Deconvnet:
         lrn: local response normalisation on the way down, "identity" or "gradient".
     """
 
-    def __init__(self, module: nn.Module, rule: Rule = "deconv", lrn: str = "identity") -> None:
+    def __init__(self, module: nn.Module, rule: Rule = "deconv", lrn: Norm = "identity") -> None:
         self.module, self.rule, self.lrn = module, rule, lrn
         self._traced: dict[tuple[int, ...], Network] = {}
 

@@ -6,7 +6,6 @@ Going down, what comes to lie beyond the border of a map does not exist; going u
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from deconvnet.frames import Frame
@@ -73,11 +72,3 @@ def paste(whole: Tensor, which: Sequence[int], parts: Tensor, frame: Frame) -> N
     """Write parts to where they lie in some of the maps, [n, c, H, W]."""
     for i, part, y, x in zip(which, parts, frame.tops, frame.lefts, strict=True):
         whole[i, :, y : y + frame.height, x : x + frame.width] = part
-
-
-def images(like: Tensor, n: int, shape: tuple[int, int, int]) -> Tensor:
-    """n images of zeros. On the CPU their memory is taken as it is written to, which is seldom."""
-    if like.device.type != "cpu":
-        return like.new_zeros(n, *shape)
-    size = n * shape[0] * shape[1] * shape[2] * like.element_size()
-    return torch.frombuffer(bytearray(size), dtype=like.dtype).view(n, *shape)

@@ -11,7 +11,7 @@ from torch import Tensor
 from deconvnet.errors import GraphError, InputError
 from deconvnet.graph import INPUT
 from deconvnet.network import Network
-from deconvnet.ops.base import Way
+from deconvnet.ops.base import Norm, Rule, Way
 
 
 def check_input(net: Network, x: Tensor) -> Tensor:
@@ -221,7 +221,7 @@ def visit(
 
 @torch.no_grad()
 def record(
-    net: Network, x: Tensor, layers: Sequence[str], rule: str = "deconv", lrn: str = "identity"
+    net: Network, x: Tensor, layers: Sequence[str], rule: Rule = "deconv", lrn: Norm = "identity"
 ) -> Record:
     """A pass up to the deepest asked layer that keeps switches, and gates where the rule asks.
 
@@ -230,7 +230,7 @@ def record(
         rule: "deconv", "guided" or "gradient".
         lrn: "identity" or "gradient"; see `Way`.
     """
-    way = Way(rule, lrn)  # type: ignore[arg-type]  # Way checks both
+    way = Way(rule, lrn)
     places = {layer: net.find(layer) for layer in layers}
     values, kept = _walk(net, x, list(places.values()), way)
     activations = {layer: values[place] for layer, place in places.items()}

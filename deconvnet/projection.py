@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.address import Unit
-from deconvnet.crops import cut, images, moved, paste
+from deconvnet.crops import cut, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, checked, finite, record
 from deconvnet.frames import Frame, Group, grouped, multiply_adds
@@ -27,7 +27,7 @@ from deconvnet.graph import INPUT
 from deconvnet.heads import descend_head
 from deconvnet.local import record_local
 from deconvnet.network import Network
-from deconvnet.ops.base import Rule, Way
+from deconvnet.ops.base import Norm, Rule, Way
 from deconvnet.precision import exact
 from deconvnet.receptive import field, map_size
 
@@ -164,7 +164,7 @@ def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Ten
     """What n activations saw, each on an image of its own, zero elsewhere."""
     whole: Tensor | None = None
     for group, parts in groups:
-        whole = images(parts, n, net.input_size) if whole is None else whole
+        whole = parts.new_zeros(n, *net.input_size) if whole is None else whole
         paste(whole, group.which, parts, group.frames[INPUT])
     assert whole is not None
     return whole
@@ -213,7 +213,7 @@ def _locate(net: Network, maps: Tensor, unit: Unit) -> tuple[int, int]:
 @exact
 def project(
     net: Network, x: Tensor, unit: "str | Unit | Sequence[str | Unit]", rule: Rule = "deconv",
-    *, lrn: str = "identity",
+    *, lrn: Norm = "identity",
 ) -> "Projection | list[Projection]":  # fmt: skip
     """Project activations down to the pixels.
 
@@ -241,7 +241,7 @@ def project(
         )
     if not units:
         return []
-    way = Way(rule, lrn)  # type: ignore[arg-type]  # Way checks both
+    way = Way(rule, lrn)
     layers = list(dict.fromkeys(u.layer for u in units))
     sorted_ = {layer: [i for i, u in enumerate(units) if u.layer == layer] for layer in layers}
     far = [

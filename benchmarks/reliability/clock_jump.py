@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import serving
 from ledger import audit
 from preload import compiled
-from workload import ask, finish, order, prepare, read, submit, upload
+from workload import Told, ask, finish, order, prepare, read, submit, upload
 
 from app.access import Access
 
@@ -78,17 +78,14 @@ class Follower(threading.Thread):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         with contextlib.closing(connection), contextlib.suppress(OSError):
             connection.request("GET", self._path, headers=self._served.bearer)
-            told: dict[str, str] = {}
+            told = Told()
             for line in connection.getresponse():
-                name, _, value = line.decode().rstrip("\r\n").partition(": ")
-                if name:
-                    told[name] = value
-                elif told.get("event") == "end":
+                event = told.take(line.decode().rstrip("\r\n"))
+                if event.get("event") == "end":
                     self.ended = True
                     return
-                elif "data" in told:
-                    self.ids.append(int(told["id"]))
-                    told = {}
+                if "data" in event:
+                    self.ids.append(int(event["id"]))
 
 
 class Trial:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import load
 import serving
+from workload import Told
 
 
 @dataclass
@@ -39,18 +40,15 @@ class Follower:
         path, headers = f"{load.JOBS}/{job}/events", {"Last-Event-ID": str(last)}
         status, _, reader = await self.connection.begin("GET", path, headers=headers)
         assert status == 200, status
-        told: dict[str, str] = {}
+        told = Told()
         async for line in self.connection.lines(reader):
-            name, _, value = line.partition(": ")
-            if name:
-                told[name] = value
-            elif told.get("event") == "end":
+            event = told.take(line)
+            if event.get("event") == "end":
                 self.ended = True
                 return
-            elif "data" in told:
-                self.ids.append(int(told["id"]))
-                self.lags.append(time.time() - json.loads(told["data"])["at"])
-                told = {}
+            if "data" in event:
+                self.ids.append(int(event["id"]))
+                self.lags.append(time.time() - json.loads(event["data"])["at"])
 
 
 async def run(

@@ -69,6 +69,22 @@ def prepare(folder: Path, pictures: int, fatal: tuple[int, ...] = ()) -> dict[st
     }
 
 
+class Told:
+    """A stream of events, line by line."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, str] = {}
+
+    def take(self, line: str) -> dict[str, str]:
+        """An event's fields, by name, at the empty line that ends it; else none."""
+        name, _, value = line.partition(": ")
+        if name:
+            self._fields[name] = value
+            return {}
+        told, self._fields = self._fields, {}
+        return told
+
+
 def ask(
     served: serving.Served, method: str, path: str, body: object = None, **headers: str
 ) -> tuple[int, bytes]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -140,6 +141,12 @@ def bearing(settings: Settings, **headers: str) -> TestClient:
     """A client of the application that shows the token."""
     headers["Authorization"] = f"Bearer {Access(settings.data_dir).token}"
     return TestClient(create_app(settings), headers=headers, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def app(tiny_settings: Callable[..., Settings]) -> FastAPI:
+    """The application, computing inline, not yet started."""
+    return create_app(tiny_settings())
 
 
 @pytest.fixture

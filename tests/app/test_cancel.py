@@ -1,7 +1,7 @@
 """Cancelling, asked in every state that a job can be in."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,8 +9,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.db import jobs as store
-from app.main import create_app
-from app.settings import Settings
 from tests.app.test_job_lifecycle import forget_claims
 
 BODY = {
@@ -22,11 +20,6 @@ BODY = {
 RESULT = {"key": "0" * 64, "pictures": {}, "arrays": {}, "facts": {}}
 BROKEN = {"code": "broken", "detail": "It broke."}
 LATE = {"code": "expired", "detail": "It took too long."}
-
-
-@pytest.fixture
-def app(tiny_settings: Callable[..., Settings]) -> FastAPI:
-    return create_app(tiny_settings())
 
 
 @pytest.fixture

@@ -27,11 +27,6 @@ OCCLUSION = {"model": "tiny", "method": "occlusion", "params": {"size": 8, "stri
 
 
 @pytest.fixture
-def app(tiny_settings: Callable[..., Settings]) -> FastAPI:
-    return create_app(tiny_settings())
-
-
-@pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client

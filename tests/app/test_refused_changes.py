@@ -42,11 +42,6 @@ BODY = {
 
 
 @pytest.fixture
-def app(tiny_settings: Callable[..., Settings]) -> FastAPI:
-    return create_app(tiny_settings())
-
-
-@pytest.fixture
 def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client

@@ -17,17 +17,18 @@ from app.main import create_app
 from app.protocol import punctual
 from app.settings import Settings
 
+POSTING = {
+    "type": "http",
+    "method": "POST",
+    "path": "/api/v1/jobs",
+    "query_string": b"",
+    "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+}
+
 
 def test_a_body_that_stops_is_answered_with_408(tiny_settings: Callable[..., Settings]) -> None:
     app = create_app(tiny_settings(receive_s=0.2))
     sent: list[dict[str, Any]] = []
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/v1/jobs",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-    }
 
     async def receive() -> dict[str, Any]:
         if not sent:
@@ -38,7 +39,7 @@ def test_a_body_that_stops_is_answered_with_408(tiny_settings: Callable[..., Set
         sent.append(message)
 
     with ThreadPoolExecutor(1) as thread:  # a browser's tests leave a loop in this one
-        thread.submit(asyncio.run, app(scope, receive, send)).result()
+        thread.submit(asyncio.run, app(dict(POSTING), receive, send)).result()
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
     assert b"too_slow" in sent[1]["body"]
@@ -47,13 +48,6 @@ def test_a_body_that_stops_is_answered_with_408(tiny_settings: Callable[..., Set
 def test_a_body_slower_than_the_rate_is_refused(tiny_settings: Callable[..., Settings]) -> None:
     app = create_app(tiny_settings(receive_s=0.2, receive_rate=1000))
     sent: list[dict[str, Any]] = []
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/api/v1/jobs",
-        "query_string": b"",
-        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-    }
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0.02)
@@ -63,7 +57,7 @@ def test_a_body_slower_than_the_rate_is_refused(tiny_settings: Callable[..., Set
         sent.append(message)
 
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, app(scope, receive, send)).result(20)
+        thread.submit(asyncio.run, app(dict(POSTING), receive, send)).result(20)
     assert sent[0]["status"] == 408
     assert b"1000 bytes a second" in sent[1]["body"]
 

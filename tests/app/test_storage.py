@@ -7,6 +7,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from app.artifacts import ArtifactStore, disk_refusal, remove_unfinished
 from app.datasets import Datasets
@@ -116,16 +117,21 @@ def test_a_write_ahead_log_is_used_only_where_sqlite_is_sound() -> None:
     assert journal_mode((3, 51, 3)) == journal_mode((3, 52, 0)) == "WAL"
 
 
+def store_job(session: Session) -> None:
+    """A job of two items."""
+    job = Job(
+        id="job_1", state="queued", request={}, fingerprints={}, total=2, created_at=1.0,
+        updated_at=1.0, version=1, succeeded=0, failed=0, skipped=0,
+    )  # fmt: skip
+    store.create(session, job, [store.Input(image="a"), store.Input(image="b")])
+
+
 @pytest.fixture
 def db(tmp_path: Path, database: str | None):
     db = Database(database or tmp_path / "jobs.sqlite")
     db.migrate()
     with db.write() as session:
-        job = Job(
-            id="job_1", state="queued", request={}, fingerprints={}, total=2, created_at=1.0,
-            updated_at=1.0, version=1, succeeded=0, failed=0, skipped=0,
-        )  # fmt: skip
-        store.create(session, job, [store.Input(image="a"), store.Input(image="b")])
+        store_job(session)
     yield db
     db.close()
 
@@ -206,11 +212,7 @@ def test_a_text_that_is_not_as_it_was_written_is_damage(tmp_path: Path, told: st
     db = Database(tmp_path / "jobs.sqlite")
     db.migrate()
     with db.write() as session:
-        job = Job(
-            id="job_1", state="queued", request={}, fingerprints={}, total=2, created_at=1.0,
-            updated_at=1.0, version=1, succeeded=0, failed=0, skipped=0,
-        )  # fmt: skip
-        store.create(session, job, [store.Input(image="a"), store.Input(image="b")])
+        store_job(session)
         session.execute(text(f"UPDATE items SET result = CAST({told} AS TEXT) WHERE n = 0"))
     with pytest.raises(DamagedError), db.read() as session:
         store.items(session, 1, None, -1, 10)

@@ -197,25 +197,24 @@ def test_wake_ends_a_poll(backend: Backend) -> None:
     assert time.monotonic() - started < 20
 
 
-def elsewhere(settings: Settings) -> None:
-    if settings.backend == "inline":
-        pytest.skip("a unit has ended when it is submitted, and dies with the tests")
+# Inline, a unit has ended when it is submitted, and dies with the tests.
+elsewhere = pytest.mark.parametrize("settings", ["process", "ray"], indirect=True, scope="module")
 
 
+@elsewhere
 def test_a_unit_that_kills_its_worker_is_lost_and_the_worker_is_replaced(
     backend: Backend, settings: Settings
 ) -> None:
-    elsewhere(settings)
     lost = run(backend, 41, stored(settings, KILLER))[-1].value
     assert isinstance(lost, Lost)
     assert (lost.died, lost.killed, lost.away) == (True, False, False)
     assert isinstance(run(backend, 42, stored(settings, (4, 1, 1)))[-1].value, UnitResult)
 
 
+@elsewhere
 def test_a_unit_that_makes_steps_is_stopped_and_its_worker_stays(
     backend: Backend, settings: Settings
 ) -> None:
-    elsewhere(settings)
     ready(backend)
     spec = occlusion(settings, params={"size": 2, "stride": 1}, target={"class": 2})
     backend.submit(51, spec, partials=True)
@@ -227,10 +226,10 @@ def test_a_unit_that_makes_steps_is_stopped_and_its_worker_stays(
     assert backend.free() == 1
 
 
+@elsewhere
 def test_a_unit_past_its_deadline_is_killed_and_the_next_one_is_computed(
     backend: Backend, settings: Settings
 ) -> None:
-    elsewhere(settings)
     ready(backend)
     inline = settings.model_copy(update={"backend": "inline", "unit_timeout_s": 2.0})
     compute = Compute(inline, ArtifactStore(settings.data_dir / "artifacts"), Metrics())
