@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deconvnet.graph import INPUT, Node
+from deconvnet.nodes import INPUT, Node
 from deconvnet.ops.base import Op
 from deconvnet.receptive import map_size
 

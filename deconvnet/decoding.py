@@ -15,7 +15,7 @@ from deconvnet.errors import InputError
 from deconvnet.network import Network
 from deconvnet.preprocess import Preprocess
 
-_MOST_THREADS = 8
+_MOST_THREADS = 16
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError, nearest
 from deconvnet.network import Network
+from deconvnet.ops.base import Rule
 
 Description = Mapping[str, Any]
 
@@ -20,7 +21,7 @@ def describe(net: Network) -> dict[str, Any]:
         name, title, source, licence; input_size [c, h, w]; output, what it gives for an image, such
         as [classes]; weights (the name asked for, or a file's own name); weights_hash (the
         fingerprint); preprocess; classes and labels (or None); landmarks in order of depth; layers,
-        landmarks first: {name, node, kind, shape, receptive_field, jump, landmark}.
+        landmarks first: {name, node, kind, shape, receptive_field, jump, landmark, rules}.
     """
     spec = net.spec
     return {
@@ -38,6 +39,12 @@ def describe(net: Network) -> dict[str, Any]:
         "landmarks": sorted(net.landmarks, key=net.find),
         "layers": [asdict(layer) for layer in net.layers.values()],
     }
+
+
+def rules_of(described: Description, layer: str) -> tuple[Rule, ...]:
+    """The rules by which a layer's units can be projected; none of a layer that is not there."""
+    rows = (row for row in described["layers"] if row["name"] == layer)
+    return tuple(rule for row in rows for rule in row["rules"])
 
 
 def layer_of(described: Description, unit: Unit) -> Mapping[str, Any]:

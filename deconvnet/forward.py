@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deconvnet import ways
 from deconvnet.errors import GraphError, InputError
-from deconvnet.graph import INPUT
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Norm, Rule, Way
+from deconvnet.room import give_back
 
 
 def check_input(net: Network, x: Tensor) -> Tensor:
@@ -220,6 +222,18 @@ def visit(
 
 
 @torch.no_grad()
+def prepare(net: Network, layers: Sequence[str]) -> None:
+    """Compute what passes up to some layers take from the weights alone.
+
+    A first pass does it by itself. Done before, it lies below the maps in memory: what is freed
+    around it then goes back to the system.
+    """
+    black = torch.zeros(1, *net.input_size, dtype=net.dtype, device=net.device)
+    visit(net, black, layers, lambda _layer, _maps: None)
+    give_back()
+
+
+@torch.no_grad()
 def record(
     net: Network, x: Tensor, layers: Sequence[str], rule: Rule = "deconv", lrn: Norm = "identity"
 ) -> Record:
@@ -229,8 +243,13 @@ def record(
         x: [n, c, h, w].
         rule: "deconv", "guided" or "gradient".
         lrn: "identity" or "gradient"; see `Way`.
+
+    Raises:
+        ProjectionError: a layer has no way down by that rule.
     """
     way = Way(rule, lrn)
+    for layer in layers:
+        ways.require(net, layer, rule)
     places = {layer: net.find(layer) for layer in layers}
     values, kept = _walk(net, x, list(places.values()), way)
     activations = {layer: values[place] for layer, place in places.items()}

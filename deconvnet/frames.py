@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from deconvnet.graph import INPUT, Node
 from deconvnet.memory import budget, chunks
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT, Node
 from deconvnet.receptive import field, map_size
 from deconvnet.region import Window
 

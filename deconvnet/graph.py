@@ -10,8 +10,10 @@ is named after the module around it ("inception4e.branch1.relu", "layer1.0.add")
 """
 
 import copy
+import inspect
+import operator
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,31 +23,16 @@ from torch import Tensor, fx, nn
 
 import deconvnet.ops as table
 from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
+from deconvnet.layout import as_maps
+from deconvnet.nodes import INPUT, Node, prune, run
 from deconvnet.ops.base import Op
+from deconvnet.ops.order import Permute
 from deconvnet.ops.shape import Identity, Reshape
 from deconvnet.precision import exact
 from deconvnet.traceable import like, require_traceable
 
-INPUT = 0  # the place of the input among the nodes
 _HOOKS = {name for name in vars(nn.Module()) if name.endswith("_hooks")}
 _BATCH = 2  # of the trial run: a batch dimension is told from a literal 1
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One call site.
-
-    Attributes:
-        name: see the module's docstring.
-        op: None for the input.
-        inputs: places of the nodes it reads.
-        shape: of one image's output, (c, h, w) or (features,).
-    """
-
-    name: str
-    op: Op | None
-    inputs: tuple[int, ...]
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -132,6 +119,8 @@ class _Builder:
         refs = [a for a in _flatten((args, kwargs)) if isinstance(a, _Ref)]
         if not refs:
             return self._fold(node, args, kwargs)
+        if node.target in (operator.getitem, getattr) and isinstance(args[0], tuple):
+            return _one_of(args[0], args[1])
         shape_only = self._shape_query(node, args, kwargs)
         if shape_only is not None:
             return shape_only
@@ -144,18 +133,30 @@ class _Builder:
         if builder is None:
             raise UnknownOpError(self._unknown(key))
         try:
-            op, inputs = builder(*args, **kwargs)
+            made = builder(*args, **kwargs)
         except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             raise UnknownOpError(
                 f"this call is unknown to the op table: {reason(error)}. Replace it."
             ) from error
+        label = self._label(node)
+        if isinstance(made, list):
+            return tuple(self._add(label, op, self._before(label, inputs)) for op, inputs in made)
+        op, inputs = made[0], self._before(label, made[1])
         if not all(isinstance(value, _Ref) for value in inputs):
             raise UnknownOpError(
                 "a constant stands where a map is expected. Compute it outside of forward."
             )
-        ref = self._add(self._label(node), op, inputs)
+        ref = self._add(label, op, inputs)
         self._alias(node, ref, inputs, args, kwargs)
         return ref
+
+    def _before(self, label: str, inputs: list[Any]) -> list[Any]:
+        """What a step reads; steps of our own before a call site are taken first."""
+        return [self._own(label, *one) if isinstance(one, tuple) else one for one in inputs]
+
+    def _own(self, label: str, op: Op, inputs: list[Any]) -> _Ref:
+        name = op.kind.replace(" ", "_")
+        return self._add(f"{label}.{name}", op, self._before(label, inputs))
 
     def _unknown(self, key: Any) -> str:
         name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
@@ -188,7 +189,7 @@ class _Builder:
         """Note which values share memory, and which one an in-place call replaces."""
         source = inputs[0].node
         copied = _name(node) in ("clone", "contiguous")
-        if isinstance(self.nodes[ref.node].op, Identity | Reshape) and not copied:
+        if isinstance(self.nodes[ref.node].op, Identity | Permute | Reshape) and not copied:
             self.storage[ref.node] = self.storage[source]
         if self._in_place(node, args, kwargs):
             owner = self.storage[source]
@@ -204,7 +205,7 @@ class _Builder:
         name = _name(node)
         if "dropout" in name:
             return False
-        asked = kwargs.get("inplace", name in ("relu", "relu6") and len(args) > 1 and args[1])
+        asked = kwargs.get("inplace", _given(node.target, args).get("inplace", False))
         written = name.endswith("_") and not name.endswith("__")
         return bool(asked) or written or name in ("iadd", "isub", "imul", "itruediv")
 
@@ -248,9 +249,28 @@ class _Builder:
         return f"{around}.{name}" if around else name
 
 
+def _one_of(given: tuple[Any, ...], which: Any) -> Any:
+    """Of the values that one call gave: by its place, or a maximum by its name."""
+    try:
+        return given[0 if which == "values" else which]
+    except (IndexError, TypeError) as error:
+        raise UnknownOpError(
+            f"of what this call gives, {which!r} is unknown; expected one of the {len(given)} maps."
+        ) from error
+
+
 def _name(node: fx.Node) -> str:
     """What a call site calls: a function's or method's name, a module's path."""
     return str(getattr(node.target, "__name__", node.target))
+
+
+def _given(function: Any, args: Any) -> dict[str, Any]:
+    """Arguments by their names, of a function that tells them."""
+    try:
+        names = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    return dict(zip(names, args, strict=False))
 
 
 def _flatten(value: Any) -> Iterator[Any]:
@@ -370,18 +390,8 @@ def build(
         assert builder.output is not None
         final = builder.output.node
         _verify(copied, trial, builder.results[final])
-    return copied, _prune(builder.nodes, final)
-
-
-def _prune(nodes: Sequence[Node], final: int) -> tuple[Node, ...]:
-    """Only what the output depends on, the output last."""
-    needed = {INPUT, final}
-    for place in range(final, 0, -1):
-        if place in needed:
-            needed.update(nodes[place].inputs)
-    kept = [place for place in range(len(nodes)) if place in needed]
-    new = {old: rank for rank, old in enumerate(kept)}
-    return tuple(
-        Node(nodes[p].name, nodes[p].op, tuple(new[i] for i in nodes[p].inputs), nodes[p].shape)
-        for p in kept
-    )
+        traced = prune(builder.nodes, final)
+        nodes = as_maps(traced)
+        if nodes != traced:
+            _verify(copied, trial, run(nodes, trial))
+    return copied, tuple(nodes)

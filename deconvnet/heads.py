@@ -20,9 +20,9 @@ from torch import Tensor
 
 from deconvnet.crops import blank, moved
 from deconvnet.frames import Frame, Group, inside, whole
-from deconvnet.graph import INPUT
 from deconvnet.memory import budget
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Way
 from deconvnet.ops.derived import State, state
 from deconvnet.receptive import map_size
@@ -182,7 +182,8 @@ def descend_head(
         heights: what each is seeded with, [n].
 
     Returns:
-        That node, and what has come to it: [n, c, h, w] on the group's frame, or [n, features].
+        That node, and what has come to it: [n, c, h, w] on the group's frame, or [n, …] where it
+        is no map.
     """
     nodes = passed(net, kept, place)
     end = net.nodes[nodes[-1]].inputs[0] if nodes else place
@@ -194,8 +195,8 @@ def descend_head(
     for i, (y, x, channel, sign, height) in enumerate(seeds):
         steps = _steps(net, nodes, end, y, x)
         value = heads.of(now, way, steps, channel, -1.0 if sign < 0 else 1.0)
-        if value.dim() == 2:
-            found = value.new_empty(len(signs), value.shape[1]) if found is None else found
+        if value.dim() != 4:
+            found = value.new_empty(len(signs), *value.shape[1:]) if found is None else found
             torch.mul(value[0], height, out=found[i])
             continue
         own = steps[-1].frame

@@ -25,9 +25,9 @@ from torch import Tensor
 from deconvnet import tuning
 from deconvnet.changes import Axis, Change, Ints
 from deconvnet.forward import alone
-from deconvnet.graph import INPUT
 from deconvnet.memory import budget, out_of_memory
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
 from deconvnet.receptive import map_size
@@ -49,6 +49,10 @@ class Clean:
     Args:
         x: [1, c, H, W].
         order: the nodes to compute, in order of execution.
+
+    Attributes:
+        share: bytes for each of transformed kernels, patches, and what the classifier sees; of the
+            memory budget a third of what the maps leave, and an eighth at least.
     """
 
     def __init__(self, net: Network, x: Tensor, order: Sequence[int]) -> None:
@@ -59,7 +63,10 @@ class Clean:
             assert node.op is not None
             self.maps[place] = node.op.forward(*(self.maps[i] for i in node.inputs))
         self._padded: dict[tuple[int, int], Tensor] = {}
-        self.gains = dict(_gains(net, x, order))
+        held = 2 * sum(value.nbytes for value in self.maps.values())  # as they are, and padded
+        whole = budget(x.device)
+        self.share = max(whole // 8, (whole - held) // 3)
+        self.gains = dict(_gains(net, x, order, self.share))
         self._winograd: dict[int, Winograd] = {}
 
     def winograd(self, place: int, height: int, width: int) -> Winograd | None:
@@ -93,13 +100,12 @@ class Clean:
         return self._padded[key]
 
 
-def _gains(net: Network, x: Tensor, order: Sequence[int]) -> Iterator[tuple[int, float]]:
+def _gains(net: Network, x: Tensor, order: Sequence[int], left: int) -> Iterator[tuple[int, float]]:
     """The nodes that Winograd's algorithm may serve, and how many times faster it is there.
 
     In float32 on a CPU alone: elsewhere libraries choose by themselves, and float64 is the oracle.
-    Half of the memory may hold transformed kernels.
+    Transformed kernels take at most `left` bytes.
     """
-    left = budget(x.device) // 2
     if x.dtype != torch.float32 or x.device.type != "cpu":
         return
     for place in order:

@@ -14,16 +14,17 @@ from typing import Any
 
 import torch
 
-from deconvnet import fingerprint
+from deconvnet import fingerprint, ways
 from deconvnet import index_store as store
 from deconvnet.address import natural
 from deconvnet.dataset import Dataset, open_dataset
 from deconvnet.decoding import Decoder
 from deconvnet.describe import describe
-from deconvnet.errors import DatasetError, IndexError_, ParameterError
+from deconvnet.errors import DatasetError, IndexError_, ParameterError, ProjectionError
 from deconvnet.index import ActivationIndex, open_index
 from deconvnet.index_scan import Plan, Scan, Scanner, block_size, made_on
 from deconvnet.network import Network
+from deconvnet.ops.base import Rule, Way
 from deconvnet.precision import exact
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.sprites import Artist, tile_size
@@ -54,6 +55,15 @@ def _check_autocast(net: Network) -> None:
             f"autocast is asked for, but {net.name} is {net.dtype}, expected torch.float32. "
             "Convert the network, or index without autocast."
         )
+
+
+def _check_ways(net: Network, layers: Sequence[str], rule: Rule) -> None:
+    Way(rule)  # refuses what is no rule
+    for layer in layers:
+        try:
+            ways.require(net, layer, rule)
+        except ProjectionError as error:
+            raise ProjectionError(f"{error} An index without pictures needs none.") from error
 
 
 def _check_numbers(**numbers: int | None) -> None:
@@ -93,6 +103,7 @@ def build_index(
     workers: int | None = None,
     checkpoint_every: int = 4096,
     sprites: bool = True,
+    rule: Rule = "deconv",
     on_progress: OnProgress | None = None,
     scanner: Scanner | None = None,
     autocast: bool = False,
@@ -114,9 +125,10 @@ def build_index(
         per_group: how many of a unit's hits may come from one group of the dataset; None: any.
         batch: images decoded ahead, as far as their pixels take no more than 16 MiB. Like `workers`
             it changes memory and speed, never a result.
-        workers: decoding threads; 0: none; None: one per core, at most 8.
+        workers: decoding threads; 0: none; None: one per core, at most 16.
         checkpoint_every: images between checkpoints.
         sprites: also project the hits and keep their pictures.
+        rule: of those projections: "deconv", "guided" or "gradient".
         on_progress: called with a phase ("scan", "draw"), how many are done, and of how many.
         scanner: scans in another way than block by block in this process (`shards.sharded`).
         autocast: convolutions and matrix products in bfloat16: values keep two to three digits, so
@@ -127,7 +139,8 @@ def build_index(
         DatasetError: no such dataset, no image in it that can be read, or an image that changed
             while it was indexed.
         AddressError: no such layer. ParameterError: a number outside its range, layers, a network
-            that does not take pictures, or autocast of one that is not float32.
+            that does not take pictures, or autocast of one that is not float32. ProjectionError: a
+            layer has no way down by the rule.
         IndexError_: `out` holds other things, or another process is building there.
     """
     _check_numbers(
@@ -139,6 +152,8 @@ def build_index(
     if autocast:
         _check_autocast(net)
     wanted = _layers(net, layers)
+    if sprites:
+        _check_ways(net, wanted, rule)
     plan = Plan(
         network=net.fingerprint,
         dataset=opened.fingerprint,
@@ -146,7 +161,7 @@ def build_index(
         k=k,
         per_group=per_group,
         block=block_size(net, wanted),
-        sprites=sprites,
+        rule=rule if sprites else None,
         made_on=made_on(net),
         autocast=autocast,
     )
@@ -165,7 +180,7 @@ def build_index(
             _run_scan(scan, steps, root, checkpoint_every, reporter)
             if sprites:
                 half = max(1, plan.block // 2)  # the canvases take their part of the memory
-                artist = Artist(net, scan.tops, scan.digests, half, root)
+                artist = Artist(net, scan.tops, scan.digests, half, root, rule)
                 artist.draw(decoder, progress, on_progress)
         finally:
             decoder.close()
@@ -221,7 +236,7 @@ def _manifest(scan: Scan) -> dict[str, Any]:
         "layers": list(plan.layers),
         "k": plan.k,
         "per_group": plan.per_group,
-        "rule": "deconv" if plan.sprites else None,
+        "rule": plan.rule,
         "made_on": plan.made_on,
         "autocast": plan.autocast,
         "tiles": {layer: tile_size(scan.net, layer) for layer in plan.layers},

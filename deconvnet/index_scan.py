@@ -23,6 +23,7 @@ from deconvnet.dataset import Dataset
 from deconvnet.decoding import Loaded, stack
 from deconvnet.memory import batch_size, in_slices
 from deconvnet.network import Network
+from deconvnet.ops.base import Rule
 from deconvnet.sources import Skipped
 from deconvnet.topk import EMPTY, UNGROUPED, TopK
 from deconvnet.unitstats import UNLABELLED, ChannelStats
@@ -33,7 +34,10 @@ _MOST_IMAGES = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """What is built, in integers and names; its key tells whether a checkpoint belongs to it."""
+    """What is built, in integers and names; its key tells whether a checkpoint belongs to it.
+
+    `rule` is that of the pictures; None: there are none.
+    """
 
     network: str
     dataset: str
@@ -41,7 +45,7 @@ class Plan:
     k: int
     per_group: int | None
     block: int
-    sprites: bool
+    rule: Rule | None
     made_on: str
     autocast: bool = False
 
@@ -98,6 +102,7 @@ class Scan:
         self.digests = np.zeros(len(dataset), np.uint64)
         self.skipped: list[Skipped] = []
         self.done = 0
+        self._prepared = False
         fitting = batch_size(net.nodes, net.dtype, net.device)
         self.size = min(plan.block, 1 << (fitting.bit_length() - 1))  # images at a time
 
@@ -113,6 +118,7 @@ class Scan:
             self.size = part.stop - part.start
 
         if any(picture.pixels is not None for picture in pictures):
+            self._prepare()
             in_slices(self.plan.block, self.size, work)
         self.skipped += [
             Skipped(self.dataset.entries[image_id].path, picture.reason)
@@ -120,6 +126,11 @@ class Scan:
             if picture.pixels is None
         ]
         self.done = int(ids[-1]) + 1
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            in_slices(1, 1, lambda _one: forward.prepare(self.net, self.plan.layers))
+            self._prepared = True
 
     def _take(self, ids: NDArray[np.int64], pictures: Sequence[Loaded]) -> None:
         """Run some images and count them; `pictures` are followed by blanks, `ids` are not."""

@@ -28,7 +28,7 @@ from safetensors.numpy import load, save
 from deconvnet import fingerprint
 from deconvnet.errors import IndexError_, reason
 
-FORMAT, VERSION = "deconvnet-index", 1
+FORMAT, VERSION = "deconvnet-index", 2
 MANIFEST = "index.json"
 TABLES = "tables.safetensors"
 CHECKPOINT = "checkpoint.safetensors"

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from deconvnet.crops import cut, moved
 from deconvnet.frames import Frames
-from deconvnet.graph import INPUT
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Way
 from deconvnet.receptive import map_size
 

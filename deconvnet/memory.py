@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import ParameterError
-from deconvnet.graph import Node
+from deconvnet.nodes import Node
 from deconvnet.room import free_memory
 
 _SHARE = 0.25  # of free memory, unless a budget is set
@@ -33,7 +33,9 @@ def _lately_free(_second: int) -> int:
 
 
 def budget(device: torch.device) -> int:
-    """Bytes that one computation may take: DECONVNET_MEMORY_MB, or a quarter of what is free.
+    """Bytes that one computation plans with: DECONVNET_MEMORY_MB, or a quarter of what is free.
+
+    What is freed in between and not given back to the system comes on top.
 
     Raises:
         ParameterError: the variable holds something else.

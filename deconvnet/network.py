@@ -12,18 +12,24 @@ from torch import Tensor, nn
 
 from deconvnet import fingerprint, zoo
 from deconvnet.errors import AddressError, ParameterError, nearest
-from deconvnet.graph import INPUT, build
+from deconvnet.graph import build
+from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Op
 from deconvnet.ops.derived import state
+from deconvnet.ops.merge import Expand, ExpandChannels, Product
 from deconvnet.preprocess import Preprocess
 from deconvnet.receptive import reach
 from deconvnet.region import Window
 from deconvnet.traceable import like
+from deconvnet.ways import rules
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What users see of a node; receptive field and jump in pixels, (y, x) alike unless unequal."""
+    """What users see of a node; receptive field and jump in pixels, (y, x) alike unless unequal.
+
+    `rules` are those by which its units can be projected.
+    """
 
     name: str
     node: str
@@ -32,6 +38,7 @@ class Layer:
     receptive_field: int
     jump: int
     landmark: bool
+    rules: tuple[str, ...]
 
 
 class LayerTable(Mapping[str, Layer]):
@@ -119,20 +126,32 @@ class Network:
         self.cache: dict[Any, Any] = {}  # plans derived from the graph, never results
 
     def _stages(self) -> dict[str, str]:
-        """Landmarks for a network that names none: the last ReLU at each size of the map.
+        """Landmarks for a network that names none: the last nonlinearity at each size of the map.
 
-        Of more than five the last five; of fewer, ReLUs evenly spread over the depth.
+        Gates, whose maps have one cell or are only multiplied with others, are none. Of more than
+        five the last five; of fewer, ones evenly spread over the depth.
         """
-        found = [
+        gates = self._gates()
+        maps = [
             node for node in self.nodes[1:]
-            if node.op is not None and node.op.kind == "ReLU" and len(node.shape) == 3
+            if node.op is not None and node.op.nonlinear and len(node.shape) == 3
         ]  # fmt: skip
-        last = list({node.shape[1:]: node.name for node in found}.values())[-5:]
+        found = [n for n in maps if n.shape[1:] != (1, 1) and n.name not in gates] or maps
+        by_size = {node.shape[1:]: node.name for node in found}
+        last = sorted(by_size.values(), key=self.place.__getitem__)[-5:]
         if len(last) < 5 <= len(found) or len(last) < len(found) <= 5:
             count = min(5, len(found))
             picks = sorted({round((i + 1) * len(found) / count) - 1 for i in range(count)})
             last = [found[i].name for i in picks]
         return {f"conv{i + 1}": name for i, name in enumerate(last)}
+
+    def _gates(self) -> set[str]:
+        """Call sites that are read by products alone, expanded or as they are."""
+        others, multiplied = set[int](), set[int]()
+        for node in self.nodes[1:]:
+            factor = isinstance(node.op, Expand | ExpandChannels | Product)
+            (multiplied if factor else others).update(node.inputs)
+        return {self.nodes[place].name for place in multiplied - others}
 
     @property
     def device(self) -> torch.device:
@@ -189,13 +208,15 @@ class Network:
 
 def _layer_table(net: Network) -> LayerTable:
     called = {node: landmark for landmark, node in net.landmarks.items()}
+    ways = rules(net)
     rows = []
     for name in (*net.landmarks.values(), *(node.name for node in net.nodes[1:])):
         place = net.place[name]
         node = net.nodes[place]
         assert node.op is not None
         field, jump = reach(net.nodes, place)
-        rows.append(Layer(name, name, node.op.kind, node.shape, field, jump, name in called))
+        row = Layer(name, name, node.op.kind, node.shape, field, jump, name in called, ways[place])
+        rows.append(row)
     names = [*net.landmarks, *(row.name for row in rows[len(net.landmarks) :])]
     return LayerTable([replace(row, name=name) for row, name in zip(rows, names, strict=True)])
 
@@ -246,8 +267,8 @@ def trace(
         module: it is not changed; its parameters are shared. Treated as in eval mode. Hooks that
             were registered on it do not run, also where they would change an output.
         input_size: (channels, height, width).
-        landmarks: names for call sites, {"conv1": "features.1", …}; None: the last ReLU at each
-            size of the map.
+        landmarks: names for call sites, {"conv1": "features.1", …}; None: the last ReLU, or
+            other nonlinearity, at each size of the map.
         preprocess: None: values in [0, 1] at the input's size.
 
     Raises:

@@ -11,15 +11,21 @@ T = TypeVar("T")
 
 
 def exact(function: Callable[P, T]) -> Callable[P, T]:
-    """A function outside any autocast of its caller.
+    """A function outside any autocast or inference mode of its caller.
 
     A projection asked for in the middle of a training step is the same as after it. The index,
-    which offers autocast, turns it on by itself.
+    which offers autocast, turns it on by itself. Steps whose way down is autograd's need it.
     """
 
     @functools.wraps(function)
     def outside(*args: P.args, **kwargs: P.kwargs) -> T:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        grad = torch.is_grad_enabled()  # leaving inference mode would turn it on
+        with (
+            torch.inference_mode(False),
+            torch.set_grad_enabled(grad),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
             return function(*args, **kwargs)
 
     return outside

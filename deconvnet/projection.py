@@ -18,15 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deconvnet import ways
 from deconvnet.address import Unit
 from deconvnet.crops import cut, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, checked, finite, record
 from deconvnet.frames import Frame, Group, grouped, multiply_adds
-from deconvnet.graph import INPUT
 from deconvnet.heads import descend_head
 from deconvnet.local import record_local
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Norm, Rule, Way
 from deconvnet.precision import exact
 from deconvnet.receptive import field, map_size
@@ -304,6 +305,7 @@ def _project_recorded(
 def _project_locally(
     net: Network, x: Tensor, layer: str, units: Sequence[Unit], rows: Sequence[int], way: Way
 ) -> list[Projection]:
+    ways.require(net, layer, way.rule)
     place = net.find(layer)
     for unit in units:
         _check_exists(net, unit)

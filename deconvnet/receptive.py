@@ -7,7 +7,7 @@ They agree with the paper's geometry: 7, 11, 27, 43, 75, 107, 139 and 171 pixels
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from deconvnet.graph import INPUT, Node
+from deconvnet.nodes import INPUT, Node
 from deconvnet.region import Patch, Region, Span, whole_patch
 
 if TYPE_CHECKING:

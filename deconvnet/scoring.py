@@ -14,12 +14,14 @@ from deconvnet.address import Unit, natural
 from deconvnet.changes import BATCH, Extents, grouped, multiply_adds, on_vectors
 from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.forward import capture, needed
-from deconvnet.graph import INPUT
 from deconvnet.incremental import Clean, Incremental
-from deconvnet.memory import batch_size, budget, in_batches
+from deconvnet.memory import batch_size, in_batches
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
+from deconvnet.ops.activation import Sigmoid
 from deconvnet.ops.linear import Head
 from deconvnet.precision import exact
+from deconvnet.room import give_back
 
 _BATCH = 32  # whole images at a time; more gain nothing on a CPU
 _WORTH = 1.3  # times fewer multiply-adds before gathering patches pays
@@ -28,6 +30,8 @@ _WORTH = 1.3  # times fewer multiply-adds before gathering patches pays
 def _head(net: Network) -> Callable[[Tensor], Tensor]:
     """From the network's output to probabilities."""
     last = net.nodes[-1].op
+    if isinstance(last, Sigmoid):
+        return lambda y: y
     if isinstance(last, Head):
         return torch.exp if last.name == "log-softmax" else lambda y: y
     return lambda y: y.softmax(1)
@@ -53,7 +57,7 @@ class Scorer:
                 f"{net.name} gives {list(net.nodes[-1].shape)} per image, expected one score per "
                 "class; occlusion needs a classifier."
             )
-        if net.nodes[-1].shape == (1,) and not isinstance(net.nodes[-1].op, Head):
+        if net.nodes[-1].shape == (1,) and not isinstance(net.nodes[-1].op, Head | Sigmoid):
             raise ParameterError(
                 f"{net.name} gives one score per image, whose softmax is always 1; end it with "
                 "nn.Sigmoid() for a probability."
@@ -136,12 +140,13 @@ class Changes:
         self.features = sorted((feeding & set(self.body)) or {self.last})
         self.followed = [place for place in (self.layer,) if place in self.body]
         self.clean = Clean(net, x, self.body)
+        give_back()
 
     @exact
     def __call__(self, starts: Tensor, done: Callable[[int], None]) -> Tensor:
         net = self.scorer.net
         each = sum(net.nodes[place].shape[0] for place in self.features)
-        together = budget(net.device) // (2 * each * self.clean.maps[INPUT].element_size())
+        together = self.clean.share // (each * self.clean.maps[INPUT].element_size())
         return in_batches(
             len(starts), max(1, together),
             lambda part: self._chunk(starts[part], after(part.start, done)),
@@ -155,7 +160,7 @@ class Changes:
         count = 0
         for group in grouped(nodes, self.body, *_rectangles(starts, self.size)):
             work = Incremental(self.clean, group.changes)
-            fits = min(BATCH, max(1, budget(values.device) // max(1, work.bytes_each())))
+            fits = min(BATCH, max(1, self.clean.share // max(1, work.bytes_each())))
             even = -(-len(group.members) // -(-len(group.members) // fits))
             values[torch.from_numpy(group.members)] = in_batches(
                 len(group.members), even, partial(self._batch, work), after(count, done)

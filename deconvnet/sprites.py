@@ -1,6 +1,6 @@
 """The pictures of an index: for every unit a sheet of its projections beside its patches.
 
-A sheet has two halves of k tiles, three to a row, without gaps: left the deconvnet projections of
+A sheet has two halves of k tiles, three to a row, without gaps: left the projections of
 the unit's hits on one shared contrast, right what the unit saw, in the same order. A tile is the
 unit's receptive field, centred on the activation, where the input is as large; else the whole
 input. What lies outside the image, and places without a hit, are mid-grey.
@@ -28,9 +28,10 @@ from deconvnet import forward, render
 from deconvnet import index_store as store
 from deconvnet.decoding import Decoder, Loaded, stack
 from deconvnet.errors import DatasetError
-from deconvnet.graph import INPUT
 from deconvnet.index import COLUMNS
 from deconvnet.network import Network
+from deconvnet.nodes import INPUT
+from deconvnet.ops.base import Rule
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.projection import descend_crops
 from deconvnet.receptive import field
@@ -138,6 +139,7 @@ class Artist:
         digests: of each image as it was when it was indexed; see `Loaded.digest`.
         block: images per forward pass, and activations per walk down.
         root: the index's folder.
+        rule: of the projections.
     """
 
     def __init__(
@@ -147,7 +149,9 @@ class Artist:
         digests: NDArray[np.uint64],
         block: int,
         root: Path,
+        rule: Rule,
     ) -> None:
+        self.rule: Rule = rule
         self.net, self.tops, self.digests, self.block, self.root = net, tops, digests, block, root
         self._by = f"{net.name} {net.fingerprint[:12]}"
         self.k = next(iter(tops.values())).k
@@ -201,7 +205,7 @@ class Artist:
             visit = _Visit(
                 np.array([image_id for image_id, _ in block]),
                 [picture.pixels.numpy() for picture in pictures if picture.pixels is not None],
-                forward.record(self.net, stack(self.net, pictures, len(block)), layers),
+                forward.record(self.net, stack(self.net, pictures, len(block)), layers, self.rule),
             )
             give_back()  # what the way up took, before the way down takes more
             for share, canvas in zip(group, canvases, strict=True):
@@ -210,6 +214,7 @@ class Artist:
             give_back()
         for share, canvas in zip(group, canvases, strict=True):
             self._write(share, canvas, threads)
+            give_back()
 
     def _canvas(self, share: Share) -> _Canvas:
         side, units = self.tiles[share.layer], share.last - share.first
@@ -292,8 +297,8 @@ class Artist:
             left = render.signed(torch.from_numpy(sheet(canvas.projections[unit])), scale)
             right = sheet(canvas.patches[unit]).transpose(1, 2, 0)
             line = (
-                f"{self._by} {share.layer}:{channel} · left: "
-                f"deconv projections, {scale.label}, zero mid-grey; right: patches · best first"
+                f"{self._by} {share.layer}:{channel} · left: {self.rule} projections, "
+                f"{scale.label}, zero mid-grey; right: patches · best first"
             )
             return store.sprite_path(share.layer, channel), png(np.hstack([left, right]), line)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from deconvnet.errors import GraphError
 
@@ -36,6 +37,15 @@ def require_traceable(module: Any, input_size: Any) -> None:
     inner = _WRAPPERS.get(type(module).__name__)
     if inner is not None:
         raise GraphError(f"{type(module).__name__} hides the network from a trace; give {inner}.")
+    for name, part in module.named_modules():
+        if is_parametrized(part):
+            which = next(iter(part.parametrizations))
+            place = name or type(module).__name__
+            raise GraphError(
+                f"'{which}' of '{place}' is computed by a parametrization (weight_norm, "
+                "spectral_norm); make it a plain parameter with "
+                f"torch.nn.utils.parametrize.remove_parametrizations(part, '{which}')."
+            )
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if value.is_meta or nn.parameter.is_lazy(value):
             raise GraphError(

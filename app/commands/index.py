@@ -1,7 +1,7 @@
 """`deconvnet index`: the images of a dataset that excite each unit most."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -21,6 +21,7 @@ from app.commands.common import (
 
 if TYPE_CHECKING:
     from deconvnet.index_scan import Scanner
+    from deconvnet.ops.base import Rule
 
 EPILOG = example(
     "deconvnet index zfnet64 photos/ --out indexes/photos -k 9",
@@ -52,6 +53,9 @@ def command(
     sprites: Annotated[
         bool, typer.Option(help="Project the winners and store their pictures.")
     ] = True,
+    rule: Annotated[
+        str, typer.Option(help="Of those projections: deconv, guided or gradient.")
+    ] = "deconv",
     autocast: Annotated[
         bool,
         typer.Option("--autocast", help="Scan in bfloat16: values keep two to three digits."),
@@ -90,6 +94,7 @@ def command(
             per_group=per_group,
             progress=not quiet,
             sprites=sprites,
+            rule=cast("Rule", rule),
             scanner=scanner,
             autocast=autocast,
             **{key: value for key, value in sizes.items() if value is not None},

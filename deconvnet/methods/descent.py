@@ -23,8 +23,8 @@ from deconvnet.methods.base import (
 )
 from deconvnet.network import Network
 from deconvnet.ops.base import Rule
-from deconvnet.ops.linear import Head
 from deconvnet.projection import Projection, project
+from deconvnet.ways import unknown_way
 
 
 class DescentParams(Params):
@@ -51,14 +51,17 @@ class Descent(Method):
         if found or target.unit is None:
             return
         layer = layer_of(network, Unit.parse(target.unit))
+        name, known = layer["name"], layer["rules"]
         if len(layer["shape"]) not in (1, 3):
-            why = f"is {layer['shape']}, neither a map nor a vector of features"
-        elif layer["kind"] == Head.kind:
-            why = "turns scores into probabilities, which has no deconvnet rule"
+            why = (
+                f"Layer '{name}' is {layer['shape']}, neither a map nor a vector of features. "
+                "Project from a layer before it."
+            )
+        elif self.rule not in known:
+            why = unknown_way(name, self.rule, known)
         else:
             return
-        error = ProjectionError(f"Layer '{layer['name']}' {why}. Project from a layer before it.")
-        yield Misfit("target/unit", "wrong_kind", error)
+        yield Misfit("target/unit", "wrong_kind", ProjectionError(why))
 
     def explain(self, net: Network, x: Tensor, params: Any, run: Run) -> Explanation:
         assert run.target.unit is not None

@@ -161,6 +161,7 @@ def present(net: Network, x: Tensor, found: OcclusionMap) -> Explanation:
         facts={
             "target": {"class": found.target, "name": target},
             "unit": str(found.unit),
+            "rules": list(net.layer(found.unit.layer).rules),
             "clean": {
                 **found.clean,
                 "label": int(found.clean["label"]),

@@ -9,7 +9,7 @@ without a window (`window is None`) sees everything, and gets and gives whole ma
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from torch import Tensor
 
@@ -50,11 +50,15 @@ class Op(ABC):
         kind: the field's name for it, shown to users.
         window: what an output sees of each input; None: everything.
         pad_value: what lies beyond the border for this op's window.
+        rules: those by which it goes down; none: nothing is projected through it.
+        nonlinear: whether it is what a layer ends with: where no landmarks are named, one of these.
     """
 
-    kind: ClassVar[str]
+    kind: str
     window: Window | None = POINT
     pad_value: float = 0.0
+    rules: tuple[Rule, ...] = RULES
+    nonlinear: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, *xs: Tensor) -> Tensor:
@@ -80,6 +84,10 @@ class Op(ABC):
         records something. Nothing else reads what `below` gives.
         """
         del below
+        return None
+
+    def channels_first(self) -> "Op | None":
+        """The same on [n, c, h, w] for an op on [n, h, w, c]; None: there is none."""
         return None
 
     @property
@@ -115,19 +123,23 @@ def plain(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.detach()
 
 
-Builder = Callable[..., tuple[Op, list[Any]]]
+Call = tuple[Op, list[Any]]
+Builder = Callable[..., Call | list[Call]]
+B = TypeVar("B", bound=Builder)
 
 _TABLE: dict[Any, Builder] = {}
 
 
-def register(*keys: Any) -> Callable[[Builder], Builder]:
-    """Enter a builder under module types, functions or method names.
+def register(*keys: Any) -> Callable[[B], B]:
+    """Enter a builder under module types, functions or names of methods.
 
-    A builder takes what the call site gives (for a module: the module and its inputs; else the
-    call's own arguments) and returns the op with the values it reads, in order.
+    A function of a library that need not be there is entered as "library.module.function". A
+    builder takes what the call site gives (for a module: the module and its inputs; else the call's
+    own arguments) and returns the op with the values it reads, in order: those of the call site, or
+    calls that must come before it. Of a call that gives several values it returns a list.
     """
 
-    def enter(builder: Builder) -> Builder:
+    def enter(builder: B) -> B:
         for key in keys:
             if key in _TABLE:
                 raise ValueError(f"{key} is in the op table already.")
@@ -139,6 +151,8 @@ def register(*keys: Any) -> Callable[[Builder], Builder]:
 
 def builder_for(key: Any) -> Builder | None:
     """The builder of a module type, function or method name; None if the table has none."""
+    if key not in _TABLE and hasattr(key, "__module__"):
+        return _TABLE.get(f"{key.__module__}.{getattr(key, '__name__', '')}")
     return _TABLE.get(key)
 
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Op, Way, pair, plain, register
+from deconvnet.ops.base import POINT, Op, Way, pair, plain, register
+from deconvnet.ops.border import pad
 from deconvnet.ops.derived import Derived
 from deconvnet.region import Window
 from deconvnet.switches import spread
@@ -112,6 +113,26 @@ class Conv(Op):
         return self.weight.numel()
 
 
+class PerPlace(Conv):
+    """A fully connected layer at each place of a map, as a convolution with a 1×1 kernel."""
+
+    kind = "fully connected"
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__(weight, bias, POINT, 1)
+
+    @property
+    def weight(self) -> Tensor:
+        return self._weight.detach()[:, :, None, None]
+
+
+def _padding(asked: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Cells at the top and the bottom, and at the left and the right."""
+    if asked == "same":
+        return _same_padding(kernel, dilation)
+    return (0, 0) if asked == "valid" else pair(asked)
+
+
 def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
     total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     if any(t % 2 for t in total):
@@ -137,21 +158,19 @@ def conv2d(
         raise UnknownOpError("A convolution whose kernel is computed from the input is unknown.")
     kernel = (weight.shape[2], weight.shape[3])
     dilation = pair(dilation)
-    if padding == "same":
-        padding = _same_padding(kernel, dilation)
-    padding = (0, 0) if padding == "valid" else pair(padding)
-    window = Window(kernel, pair(stride), padding, dilation)
+    window = Window(kernel, pair(stride), _padding(padding, kernel, dilation), dilation)
     return Conv(weight, bias, window, groups), [input]
 
 
 @register(nn.Conv2d)
 def conv_module(module: nn.Conv2d, x: Any) -> tuple[Op, list[Any]]:
     """nn.Conv2d."""
+    padding = module.padding
     if module.padding_mode != "zeros":
-        raise UnknownOpError(
-            f"A convolution with padding_mode='{module.padding_mode}' is unknown; "
-            "expected 'zeros'. Pad with zeros instead."
-        )
-    return conv2d(
-        x, module.weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+        height, width = _padding(padding, pair(module.kernel_size), pair(module.dilation))
+        around = pad(x, (width, width, height, height), module.padding_mode)
+        padding = (0, 0)
+    op, inputs = conv2d(
+        x, module.weight, module.bias, module.stride, padding, module.dilation, module.groups
     )
+    return op, inputs if module.padding_mode == "zeros" else [around]

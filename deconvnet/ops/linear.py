@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from deconvnet.errors import ProjectionError, UnknownOpError
 from deconvnet.ops.base import Op, Way, plain, register
+from deconvnet.ops.conv import PerPlace
+from deconvnet.ops.order import ChannelsLast
 
 
 class Linear(Op):
@@ -40,6 +42,7 @@ class Head(Op):
 
     kind = "head"
     window = None
+    rules = ()
 
     def __init__(self, name: str, function: Any) -> None:
         self.name, self._function = name, function
@@ -49,14 +52,14 @@ class Head(Op):
         return y
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        raise ProjectionError(
-            f"A {self.name} has no deconvnet rule. Project from the layer before it."
-        )
+        raise ProjectionError(f"A {self.name} has no way down.")
 
 
 @register(F.linear)
 def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> tuple[Op, list[Any]]:
-    """torch.nn.functional.linear on [n, features]."""
+    """torch.nn.functional.linear on [n, features], or at each place of [n, h, w, features]."""
+    if len(input.shape) == 4:
+        return ChannelsLast(PerPlace(weight, bias)), [input]
     if len(input.shape) != 2:
         raise UnknownOpError(
             f"A fully connected layer on {list(input.shape[1:])} is unknown; flatten first."
@@ -93,15 +96,3 @@ def log_softmax(input: Any, dim: int | None = None, *_: Any, **__: Any) -> tuple
 def softmax_module(module: nn.Softmax | nn.LogSoftmax, x: Any) -> tuple[Op, list[Any]]:
     """nn.Softmax and nn.LogSoftmax."""
     return softmax(x, module.dim) if isinstance(module, nn.Softmax) else log_softmax(x, module.dim)
-
-
-@register(F.sigmoid, torch.sigmoid, "sigmoid")
-def sigmoid(input: Any) -> tuple[Op, list[Any]]:
-    """torch.sigmoid as a head."""
-    return Head("sigmoid", torch.sigmoid), [input]
-
-
-@register(nn.Sigmoid)
-def sigmoid_module(module: nn.Sigmoid, x: Any) -> tuple[Op, list[Any]]:
-    """nn.Sigmoid as a head."""
-    return sigmoid(x)

@@ -1,4 +1,7 @@
-"""Where branches meet: a sum goes down to every branch, a concatenation is split."""
+"""Where branches meet: a sum goes down to every branch, a concatenation is split.
+
+A product of two maps (a gate, an attention over channels) goes down by its derivative alone.
+"""
 
 import operator
 from typing import Any
@@ -7,14 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Op, Way, register
+from deconvnet.errors import ProjectionError, UnknownOpError
+from deconvnet.ops.base import Op, Rule, Way, register
 
 
 def _varies(constant: Tensor | float | None) -> Tensor | None:
     """A constant that differs from place to place of a map, else None."""
     varies = isinstance(constant, Tensor) and constant.dim() > 2 and constant.shape[2:].numel() > 1
     return constant if varies and isinstance(constant, Tensor) else None
+
+
+def _first(constant: Tensor) -> Tensor | None:
+    """A constant of maps with channels last for channels first; None: it varies over the map."""
+    one = constant[:, :1, :1]
+    return one.permute(0, 3, 1, 2) if torch.equal(constant, one.expand_as(constant)) else None
 
 
 class Sum(Op):
@@ -46,6 +55,12 @@ class Sum(Op):
         first, *others = self.signs
         return [g if first == 1 else g * first, *(g * sign for sign in others)]
 
+    def channels_first(self) -> Op | None:
+        if not isinstance(self.offset, Tensor):
+            return self
+        offset = _first(self.offset)
+        return None if offset is None else Sum(self.signs, offset)
+
 
 class Scale(Op):
     """x times (or over) a constant: a number, one per channel, or one per place of the map."""
@@ -74,6 +89,79 @@ class Scale(Op):
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         return [self._apply(g, kept)]
+
+    def channels_first(self) -> Op | None:
+        if not isinstance(self.factor, Tensor):
+            return self
+        factor = _first(self.factor)
+        return None if factor is None else Scale(factor, self.divides)
+
+
+class Product(Op):
+    """x · y, value by value."""
+
+    kind = "product"
+    rules: tuple[Rule, ...] = ("gradient",)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0] * xs[1]
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), torch.cat(xs, 1) if way.rule == "gradient" else None
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        if kept is None:
+            raise ProjectionError(f"A product of two maps has no {way.rule} rule.")
+        x, y = kept.chunk(2, 1)
+        return [g * y, g * x]
+
+
+class Expand(Op):
+    """One value per channel over a whole map, [n, c, 1, 1] → [n, c, h, w]."""
+
+    kind = "expansion"
+    window = None
+
+    def __init__(self, height: int, width: int) -> None:
+        self.size = (height, width)
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0].expand(-1, -1, *self.size)
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        return [g.sum((2, 3), keepdim=True)]
+
+
+class ExpandChannels(Op):
+    """One channel for all, [n, 1, h, w] → [n, c, h, w]."""
+
+    kind = "expansion over channels"
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0].expand(-1, self.channels, -1, -1)
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        return [g.sum(1, keepdim=True)]
+
+
+class Larger(Op):
+    """max(x, y), value by value; its switch is the share of x: 1, 0, or a half where they tie."""
+
+    kind = "maximum"
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return torch.maximum(*xs)
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, y = xs
+        return self.forward(x, y), ((x > y).to(x) + (x >= y).to(x)) / 2
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        assert kept is not None
+        return [g * kept, g * (1 - kept)]
 
 
 class Concatenate(Op):
@@ -115,12 +203,25 @@ def _broadcast(a: torch.Size, b: tuple[int, ...]) -> tuple[int, ...] | None:
         return None
 
 
-def _same_shape(a: Any, b: Any) -> None:
-    if tuple(a.shape) != tuple(b.shape):
-        raise UnknownOpError(
-            f"A sum of maps of shapes {list(a.shape[1:])} and {list(b.shape[1:])} broadcasts, "
-            "which is unknown; expected equal shapes."
-        )
+def _meet(what: str, a: Any, b: Any) -> list[Any]:
+    """Two maps of one shape: one that has a value per channel, or one channel, is expanded."""
+    first, second = tuple(a.shape), tuple(b.shape)
+    if first == second:
+        return [a, b]
+    if len(first) == len(second) == 4:
+        if second == (*first[:2], 1, 1):
+            return [a, (Expand(*first[2:]), [b])]
+        if first == (*second[:2], 1, 1):
+            return [(Expand(*second[2:]), [a]), b]
+        if second == (first[0], 1, *first[2:]):
+            return [a, (ExpandChannels(first[1]), [b])]
+        if first == (second[0], 1, *second[2:]):
+            return [(ExpandChannels(second[1]), [a]), b]
+    raise UnknownOpError(
+        f"A {what} of maps of shapes {list(first[1:])} and {list(second[1:])} broadcasts, which is "
+        "unknown; expected equal shapes, one value per channel, [c, 1, 1], or one channel, "
+        "[1, h, w]."
+    )
 
 
 def _is_map(value: Any) -> bool:
@@ -131,8 +232,7 @@ def _is_map(value: Any) -> bool:
 def add(a: Any, b: Any, *, alpha: float = 1) -> tuple[Op, list[Any]]:
     """a + alpha · b."""
     if _is_map(a) and _is_map(b):
-        _same_shape(a, b)
-        return Sum([1, alpha], None), [a, b]
+        return Sum([1, alpha], None), _meet("sum", a, b)
     if _is_map(a):
         return Sum([1], _constant(b if alpha == 1 else b * alpha, a)), [a]
     return Sum([alpha], _constant(a, b)), [b]
@@ -148,12 +248,9 @@ def sub(a: Any, b: Any) -> tuple[Op, list[Any]]:
 
 @register(operator.mul, operator.imul, torch.mul, "mul", "mul_")
 def mul(a: Any, b: Any) -> tuple[Op, list[Any]]:
-    """A map times a constant."""
+    """A map times a constant or another map."""
     if _is_map(a) and _is_map(b):
-        raise UnknownOpError(
-            "A product of two maps (a gate or an attention) has no deconvnet rule; "
-            "trace the part of the module that comes before it."
-        )
+        return Product(), _meet("product", a, b)
     x, factor = (a, b) if _is_map(a) else (b, a)
     return Scale(_constant(factor, x)), [x]
 
@@ -162,7 +259,7 @@ def mul(a: Any, b: Any) -> tuple[Op, list[Any]]:
 def div(a: Any, b: Any) -> tuple[Op, list[Any]]:
     """A map over a constant."""
     if not _is_map(a) or _is_map(b):
-        raise UnknownOpError("A division by a map has no deconvnet rule.")
+        raise UnknownOpError("A division by a map is unknown; expected one by a constant.")
     return Scale(_constant(b, a), divides=True), [a]
 
 
@@ -170,6 +267,21 @@ def div(a: Any, b: Any) -> tuple[Op, list[Any]]:
 def neg(a: Any) -> tuple[Op, list[Any]]:
     """-a."""
     return Scale(-1.0), [a]
+
+
+@register(torch.maximum, "maximum")
+def maximum(a: Any, b: Any) -> tuple[Op, list[Any]]:
+    """The larger of two maps."""
+    if not (_is_map(a) and _is_map(b)):
+        raise UnknownOpError("A maximum of a map and a constant is unknown; expected two maps.")
+    return Larger(), _meet("maximum", a, b)
+
+
+@register(torch.minimum, "minimum")
+def minimum(a: Any, b: Any) -> tuple[Op, list[Any]]:
+    """The smaller of two maps: minus the larger of their negatives."""
+    op, both = maximum(a, b)
+    return Scale(-1.0), [(op, [(Scale(-1.0), [one]) for one in both])]
 
 
 @register(torch.cat, torch.concat, torch.concatenate)

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Op, Way, plain, register
+from deconvnet.errors import ProjectionError, UnknownOpError
+from deconvnet.ops.base import Call, Op, Rule, Way, plain, register
 from deconvnet.ops.conv import Conv
 from deconvnet.ops.derived import Derived
+from deconvnet.ops.order import ChannelsLast
+
+_FILTERS = 32  # folded at a time: kernels in float64 take twice their memory
 
 
 class BatchNorm(Op):
@@ -58,7 +62,10 @@ class BatchNorm(Op):
         shift *= scale
         if self._bias is not None:
             shift += self._bias.detach()
-        weight = (conv.weight * scale.view(-1, 1, 1, 1)).to(conv.weight)
+        weight = conv.weight.clone()
+        for first in range(0, len(weight), _FILTERS):
+            part = slice(first, first + _FILTERS)
+            weight[part] = weight[part].double() * scale[part].view(-1, 1, 1, 1)
         return Conv(weight, shift.to(weight), conv.window, conv.groups)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
@@ -112,6 +119,52 @@ class LocalResponseNorm(Op):
         return [g * p - (2 * self.beta * self.alpha / self.size) * kept * seen]
 
 
+class OwnNorm(Op):
+    """Normalisation by statistics of the image itself: (x - mean) / deviation · w + b.
+
+    Only its gradient goes down: what it gives need not be positive.
+
+    Attributes:
+        along: the dimension of each mean and deviation, once a map is laid out by `_together`.
+    """
+
+    rules: tuple[Rule, ...] = ("gradient",)
+    along = 1
+
+    def __init__(self, weight: Tensor | None, bias: Tensor | None, eps: float) -> None:
+        self._weight, self._bias, self.eps = weight, bias, eps
+
+    def _together(self, x: Tensor) -> Tensor:
+        """A map [n, c, …], laid out for its statistics."""
+        return x
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), xs[0] if way.rule == "gradient" else None
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        if kept is None:
+            raise ProjectionError(f"A {self.kind} has no {way.rule} rule.")
+        if self._weight is not None:
+            g = g * self._weight.detach().view(-1, *(1,) * (g.dim() - 2))
+        x, down = self._together(kept), self._together(g)
+        variance, mean = torch.var_mean(x, self.along, correction=0, keepdim=True)
+        scale = (variance + self.eps).rsqrt()
+        x = (x - mean) * scale
+        level, slope = (part.mean(self.along, keepdim=True) for part in (down, down * x))
+        return [(scale * (down - level - x * slope)).reshape(g.shape)]
+
+
+class ChannelNorm(OwnNorm):
+    """Layer normalisation over the channels of each place."""
+
+    kind = "layer normalisation"
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        x = xs[0].movedim(1, -1)
+        weight, bias = plain(self._weight), plain(self._bias)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, self.eps).movedim(-1, 1)
+
+
 @register(F.batch_norm)
 def batch_norm(
     input: Any,
@@ -156,3 +209,27 @@ def local_response_norm(
 def local_response_norm_module(module: nn.LocalResponseNorm, x: Any) -> tuple[Op, list[Any]]:
     """nn.LocalResponseNorm."""
     return local_response_norm(x, module.size, module.alpha, module.beta, module.k)
+
+
+@register(F.layer_norm)
+def layer_norm(
+    input: Any,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Call:
+    """torch.nn.functional.layer_norm over the channels: of [n, c], or the last of [n, h, w, c]."""
+    if tuple(normalized_shape) != tuple(input.shape[-1:]) or len(input.shape) not in (2, 4):
+        raise UnknownOpError(
+            f"A layer normalisation of {list(input.shape[1:])} over {list(normalized_shape)} is "
+            "unknown; expected one over channels that are the last dimension."
+        )
+    norm = ChannelNorm(weight, bias, eps)
+    return (norm if len(input.shape) == 2 else ChannelsLast(norm)), [input]
+
+
+@register(nn.LayerNorm)
+def layer_norm_module(module: nn.LayerNorm, x: Any) -> Call:
+    """nn.LayerNorm."""
+    return layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)

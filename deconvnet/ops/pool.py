@@ -132,6 +132,30 @@ class AdaptiveAverage(Op):
         return [torch.einsum("ah,ncab,bw->nchw", rows, g, columns)]
 
 
+class AdaptiveMaximum(Op):
+    """Maximum over bins that divide the whole map, and may overlap."""
+
+    kind = "adaptive max pooling"
+    window = None
+
+    def __init__(self, output: tuple[int, int], shape: tuple[int, int]) -> None:
+        self.output, self.shape = output, shape
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(xs[0], self.output)
+
+    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        y, flat = F.adaptive_max_pool2d(xs[0], self.output, return_indices=True)
+        return y, flat
+
+    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+        assert kept is not None
+        kept = kept.expand(len(g), -1, -1, -1)
+        zeros = g.new_zeros(*g.shape[:2], self.shape[0] * self.shape[1])
+        given = zeros.scatter_add_(2, kept.flatten(2), g.flatten(2))
+        return [given.view(*g.shape[:2], *self.shape)]
+
+
 def _bins(length: int, count: int) -> Tensor:
     """[count, length]: row i averages the inputs of bin i."""
     weights = torch.zeros(count, length, dtype=torch.float64)
@@ -214,13 +238,17 @@ def avg_pool_module(module: nn.AvgPool2d, x: Any) -> tuple[Op, list[Any]]:
     )  # fmt: skip
 
 
+def _adapted(output: Any, shape: tuple[int, int]) -> tuple[int, int]:
+    """The asked size; along an axis of which None is asked, the map's own."""
+    wanted = (output,) * 2 if isinstance(output, int | None) else tuple(output)
+    return (wanted[0] or shape[0], wanted[1] or shape[1])
+
+
 @register(F.adaptive_avg_pool2d)
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> tuple[Op, list[Any]]:
     """torch.nn.functional.adaptive_avg_pool2d."""
     shape = (input.shape[-2], input.shape[-1])
-    wanted = (output_size,) * 2 if isinstance(output_size, int | None) else tuple(output_size)
-    output = (wanted[0] or shape[0], wanted[1] or shape[1])
-    return AdaptiveAverage(output, shape), [input]
+    return AdaptiveAverage(_adapted(output_size, shape), shape), [input]
 
 
 @register(nn.AdaptiveAvgPool2d)
@@ -235,14 +263,11 @@ def adaptive_max_pool2d(
     output_size: Any,
     return_indices: bool = False,
 ) -> tuple[Op, list[Any]]:
-    """torch.nn.functional.adaptive_max_pool2d where its bins are equal."""
+    """torch.nn.functional.adaptive_max_pool2d; with a window where its bins are equal."""
     shape = (input.shape[-2], input.shape[-1])
-    output = pair(output_size)
-    if shape[0] % output[0] or shape[1] % output[1]:
-        raise UnknownOpError(
-            f"An adaptive max-pool from {shape} to {output} has uneven bins, which are unknown; "
-            "use sizes that divide, or max_pool2d."
-        )
+    output = _adapted(output_size, shape)
+    if not return_indices and (shape[0] % output[0] or shape[1] % output[1]):
+        return AdaptiveMaximum(output, shape), [input]
     kernel = (shape[0] // output[0], shape[1] // output[1])
     return max_pool2d(input, kernel, return_indices=return_indices)
 

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, register
 
 
@@ -21,6 +20,7 @@ class ReLU(Op):
     """max(x, 0), or its clipped form min(max(x, 0), ceiling)."""
 
     kind = "ReLU"
+    nonlinear = True
 
     def __init__(self, ceiling: float | None = None) -> None:
         self.ceiling = ceiling
@@ -42,6 +42,9 @@ class ReLU(Op):
         if way.rule != "gradient":
             g = g.clamp_min(0)
         return [g if kept is None else g * kept]
+
+    def channels_first(self) -> Op | None:
+        return self
 
 
 @register(F.relu, torch.relu, torch.relu_, "relu", "relu_")
@@ -66,19 +69,3 @@ def relu6(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:
 def relu6_module(module: nn.ReLU6, x: Any) -> tuple[Op, list[Any]]:
     """nn.ReLU6."""
     return ReLU(6.0), [x]
-
-
-@register(torch.clamp, "clamp", "clamp_")
-def clamp(input: Any, min: Any = None, max: Any = None) -> tuple[Op, list[Any]]:
-    """torch.clamp from 0 on, which is a ReLU."""
-    if min != 0 or not (max is None or (isinstance(max, int | float) and max > 0)):
-        raise UnknownOpError(
-            f"A clamp from {min} to {max} is unknown; expected one from 0, which is a ReLU."
-        )
-    return ReLU(max), [input]
-
-
-@register(torch.clamp_min, "clamp_min", "clamp_min_")
-def clamp_min(input: Any, min: Any) -> tuple[Op, list[Any]]:
-    """torch.clamp_min at 0."""
-    return clamp(input, min)

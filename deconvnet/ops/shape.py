@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import Op, Way, register
-from deconvnet.ops.pool import AdaptiveAverage
-from deconvnet.region import Window
 
 
 class Identity(Op):
@@ -23,6 +21,9 @@ class Identity(Op):
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         return [g]
+
+    def channels_first(self) -> Op:
+        return self
 
 
 class Reshape(Op):
@@ -56,31 +57,6 @@ class GlobalMean(Op):
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
         scaled = (g / math.prod(self.shape)).view(*g.shape, *(1,) * len(self.shape))
         return [scaled.expand(*g.shape, *self.shape).contiguous()]
-
-
-class Pad(Op):
-    """A constant around the map, on each side its own number of cells."""
-
-    kind = "padding"
-
-    def __init__(self, left: int, right: int, top: int, bottom: int, value: float) -> None:
-        self.window = Window(padding=(top, left))
-        self.pad_value = value
-        self._sides = (left, right, top, bottom)
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        return F.pad(xs[0], self._sides, value=self.pad_value)
-
-    def forward_patch(self, *xs: Tensor, constant: Tensor | None = None) -> Tensor:
-        return xs[0]
-
-    def record_patch(
-        self, way: Way, *xs: Tensor, constant: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        return xs[0], None  # never `record`: the patches hold the padding already
-
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g]
 
 
 def _reshape(x: Any, target: tuple[int, ...]) -> tuple[Op, list[Any]]:
@@ -145,42 +121,6 @@ def squeeze(input: Any, dim: Any = None) -> tuple[Op, list[Any]]:
     return _reshape(input, tuple(kept))
 
 
-@register("mean", torch.mean)
-def mean(input: Any, dim: Any = None, keepdim: bool = False) -> tuple[Op, list[Any]]:
-    """The mean over all of the map."""
-    rank = len(input.shape)
-    dims = sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or []))
-    if rank < 3 or dims != list(range(2, rank)) or (keepdim and rank != 4):
-        raise UnknownOpError(
-            f"A mean of {list(input.shape[1:])} over dimensions {dims} is unknown; expected the "
-            "whole map, dimensions 2 and 3."
-        )
-    shape = tuple(input.shape[2:])
-    return (AdaptiveAverage((1, 1), shape) if keepdim else GlobalMean(shape)), [input]
-
-
-@register(F.pad)
-def pad(
-    input: Any, pad: Any, mode: str = "constant", value: float | None = None
-) -> tuple[Op, list[Any]]:
-    """torch.nn.functional.pad of the map with a constant."""
-    sides = tuple(int(n) for n in pad)
-    sides = (*sides, *(0,) * (4 - len(sides)))
-    if mode != "constant" or len(input.shape) != 4 or any(sides[4:]) or min(sides) < 0:
-        raise UnknownOpError(
-            f"A padding of {list(input.shape[1:])} by {list(sides)} in mode '{mode}' is unknown; "
-            "expected a constant around the map."
-        )
-    left, right, top, bottom = sides[:4]
-    return Pad(left, right, top, bottom, float(value or 0)), [input]
-
-
-@register(nn.ZeroPad2d, nn.ConstantPad2d)
-def pad_module(module: nn.ConstantPad2d, x: Any) -> tuple[Op, list[Any]]:
-    """nn.ZeroPad2d and nn.ConstantPad2d."""
-    return pad(x, module.padding, value=module.value)
-
-
 @register(F.dropout, F.dropout2d, F.feature_alpha_dropout, F.alpha_dropout)
 def dropout(
     input: Any, p: float = 0.5, training: bool = False, inplace: bool = False
@@ -191,6 +131,14 @@ def dropout(
             "A dropout with training=True always drops; pass training=self.training."
         )
     return Identity(), [input]
+
+
+@register("torchvision.ops.stochastic_depth.stochastic_depth")
+def stochastic_depth(
+    input: Any, p: float, mode: str, training: bool = True
+) -> tuple[Op, list[Any]]:
+    """torchvision.ops.stochastic_depth outside training."""
+    return dropout(input, p, training)
 
 
 @register(nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)

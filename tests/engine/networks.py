@@ -15,13 +15,15 @@ STEPS = [
     "conv3", "conv5", "conv4", "stride", "dilate", "group", "depthwise", "relu", "relu_module",
     "relu_inplace", "relu_method", "shared_relu", "relu6", "max2", "max3", "max_ceil", "max_pad",
     "max_dilated", "avg_in", "avg_out", "avg_ceil", "adaptive", "norm", "lrn", "skip", "double",
-    "concat", "inception", "shift", "scale", "pad", "dropout",
+    "concat", "inception", "shift", "scale", "pad", "dropout", "shuffle", "slices",
+    "mirror", "repeat", "around", "crop", "every_other", "larger", "regrow",
 ]  # fmt: skip
+SMOOTH = ["silu", "gate", "last", "product", "attention"]  # what the deconvnet has no rule for
 
 
-def plans() -> st.SearchStrategy[list[str]]:
+def plans(steps: list[str] = STEPS) -> st.SearchStrategy[list[str]]:
     """Plans of three to nine steps after the first convolution."""
-    return st.lists(st.sampled_from(STEPS), min_size=3, max_size=9)
+    return st.lists(st.sampled_from(steps), min_size=3, max_size=9)
 
 
 _CONV: dict[str, dict[str, Any]] = {
@@ -43,6 +45,8 @@ _POOL: dict[str, Any] = {
     "avg_in": lambda x: F.avg_pool2d(x, 3, stride=2, padding=1),
     "avg_out": lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "avg_ceil": lambda x: F.avg_pool2d(x, (2, 3), 2, (0, 1), ceil_mode=True),
+    "crop": lambda x: x[:, :, 1:, :-1],
+    "every_other": lambda x: x[:, :, ::2, 1::2],
     "adaptive": lambda x: F.adaptive_avg_pool2d(x, (x.shape[2] // 2 + 1, 5)),
 }
 
@@ -56,7 +60,21 @@ _SIMPLE: dict[str, Any] = {
     "scale": lambda x: x * 0.5 - x * 1.5,
     "shift": lambda x: 1 - x,
     "pad": lambda x: F.pad(x, (1, 0, 0, 2)),
+    "mirror": lambda x: F.pad(x, (1, 2, 0, 1), mode="reflect"),
+    "repeat": lambda x: F.pad(x, (0, 1, 2, 0), mode="replicate"),
+    "around": lambda x: F.pad(x, (1, 0, 1, 0), mode="circular"),
+    "larger": lambda x: torch.maximum(x, 1 - 2 * x),
+    "regrow": lambda x: F.interpolate(F.avg_pool2d(x, 2, ceil_mode=True), x.shape[2:]),
     "dropout": lambda x: F.dropout(x, 0.5, training=False),
+    "shuffle": lambda x: (
+        x.view(-1, 2, 2, x.size(2), x.size(3)).transpose(1, 2).contiguous().view(x.shape)
+    ),
+    "slices": lambda x: torch.cat([x[:, 2:], torch.chunk(x, 2, dim=1)[0]], dim=1),
+    "silu": F.silu,
+    "gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "last": lambda x: F.layer_norm(x.permute(0, 2, 3, 1), (WIDTH,)).tanh().permute(0, 3, 1, 2),
+    "product": lambda x: x * (1 - x),
+    "attention": lambda x: x * (x.amax(1, keepdim=True) + x.mean(1, keepdim=True)).sigmoid(),
 }
 
 

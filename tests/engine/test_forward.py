@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.errors import AddressError, GraphError, InputError, ParameterError
-from deconvnet.forward import capture, record, run, visit
+from deconvnet.forward import capture, prepare, record, run, visit
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, STEPS, Drawn
 
@@ -209,6 +209,21 @@ def test_what_else_is_asked_for_changes_no_bit_where_operations_are_joined() -> 
         assert torch.equal(alone[name], together[name])
         assert torch.equal(alone[name], kept[name])
         assert torch.equal(alone[name], capture(net, x, [name])[name])
+
+
+def test_what_was_prepared_changes_no_bit() -> None:
+    net, other = (dn.trace(_normed(True, True, 1).float(), (3, *SIZE)) for _ in range(2))
+    x = image(net, n=2).float()
+    prepare(net, ["4"])
+    assert torch.equal(capture(net, x, ["4"])["4"], capture(other, x, ["4"])["4"])
+
+
+def test_a_kernel_of_many_filters_is_joined_as_a_whole() -> None:
+    module = randomise(nn.Sequential(nn.Conv2d(3, 70, 3), nn.BatchNorm2d(70), nn.ReLU()))
+    net = dn.trace(module, (3, *SIZE))
+    x = image(net)
+    with torch.no_grad():
+        assert torch.allclose(run(net, x), module(x), rtol=1e-12, atol=1e-12)
 
 
 def test_an_autocast_around_changes_nothing() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 import deconvnet as dn
 from tests.engine.judging import image, randomise
-from tests.engine.networks import SIZE, Drawn, plans
+from tests.engine.networks import SIZE, SMOOTH, STEPS, Drawn, plans
 
 
 def classifier(plan: list[str], seed: int) -> dn.Network:
@@ -30,7 +30,7 @@ def assert_same(a: dn.OcclusionMap, b: dn.OcclusionMap) -> None:
 
 
 @settings(max_examples=40)
-@given(plans(), st.integers(1, 12), st.integers(1, 12), st.integers(0, 3))
+@given(plans(STEPS + SMOOTH), st.integers(1, 12), st.integers(1, 12), st.integers(0, 3))
 def test_drawn_networks_agree_with_the_plain_loop(
     plan: list[str], size: int, stride: int, seed: int
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import deconvnet as dn
 from deconvnet import fingerprint, index_store, shards, sprites
@@ -364,7 +365,7 @@ def rewritten(root, **changes):
 
 def test_an_index_of_another_format_or_version_is_refused(copied):
     rewritten(copied, version=99)
-    with pytest.raises(IndexError_, match="format version 99, expected 1"):
+    with pytest.raises(IndexError_, match="format version 99, expected 2"):
         dn.open_index(copied)
     rewritten(copied, format="something else")
     with pytest.raises(IndexError_, match="not an index of deconvnet"):
@@ -416,7 +417,11 @@ def test_a_sheet_shows_projections_beside_patches(index):
     assert (pixels[side:, side : 3 * side] == 128).all()  # no fifth and sixth hit
 
 
-def test_a_sheets_projections_are_those_of_project_on_one_scale(index):
+@pytest.mark.parametrize("rule", ["deconv", "guided", "gradient"])
+def test_a_sheets_projections_are_those_of_project_on_one_scale(rule, index, images, tmp_path):
+    if rule != "deconv":
+        index = build(images, tmp_path / "out", layers=["conv1"], rule=rule)
+    assert index.rule == rule
     net = small_network()
     hits = index.top("conv1:2")
     side = index.tile("conv1")
@@ -425,7 +430,7 @@ def test_a_sheets_projections_are_those_of_project_on_one_scale(index):
         with Image.open(index.image(hit.image_id)) as image:
             x = net.preprocess(image).double()
         y, x0 = hit.position
-        projected = dn.project(net, x, f"conv1:2@{y},{x0}")
+        projected = dn.project(net, x, f"conv1:2@{y},{x0}", rule)
         whole = torch.zeros(3, SIZE + 2 * side, SIZE + 2 * side)
         whole[:, side:-side, side:-side] = projected.pixels
         top, left = 2 * y - 2 + side, 2 * x0 - 2 + side
@@ -440,6 +445,7 @@ def test_a_sheets_projections_are_those_of_project_on_one_scale(index):
         tile = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
         # float32 pixels against float64: a value on the edge of two greys may fall to either.
         assert abs(tile - render.signed(picture, scale)).max() <= 1
+    assert f"{rule} projections, " in index.provenance("conv1", 2)
     assert "shared scale" in index.provenance("conv1", 2)
 
 
@@ -450,6 +456,23 @@ def test_a_layer_that_sees_more_than_the_image_has_the_whole_image_as_tile(image
     assert hit.position == (0, 0)
     with Image.open(index.sprite("fc", 1)) as sheet, Image.open(index.image(hit.image_id)) as seen:
         np.testing.assert_array_equal(np.asarray(sheet)[:, 3 * SIZE : 4 * SIZE], np.asarray(seen))
+
+
+def test_pictures_by_a_rule_that_a_layer_does_not_have_are_refused_before_the_scan(
+    images, tmp_path
+):
+    module = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 4, 5), nn.SiLU())
+    net = dn.trace(module, (3, SIZE, SIZE))
+    given = {"k": 2, "progress": False}
+    with pytest.raises(ProjectionError, match=r"'conv2' .* Take gradient.*'3' \(SiLU\)"):
+        dn.build_index(net, images, tmp_path / "out", **given)
+    with pytest.raises(ParameterError, match="rule is 'dream'"):
+        dn.build_index(net, images, tmp_path / "out", rule="dream", **given)
+    assert not (tmp_path / "out").exists()
+    bare = dn.build_index(net, images, tmp_path / "bare", sprites=False, **given)
+    drawn = dn.build_index(net, images, tmp_path / "drawn", rule="gradient", **given)
+    assert drawn.top("conv2:1") == bare.top("conv2:1")
+    assert dn.build_index(net, images, tmp_path / "upper", layers=["conv1"], **given).top("conv1:1")
 
 
 def test_without_sprites_there_are_tables_alone(images, tmp_path):

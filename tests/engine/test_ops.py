@@ -18,6 +18,24 @@ from tests.engine.judging import image, randomise
 
 Make = Callable[[Tensor], Tensor] | nn.Module
 
+# Nonlinear ones that are no ReLU.
+ACTIVATIONS: dict[str, Any] = {
+    **{kind: getattr(nn, kind)() for kind in ops.activation.KINDS},
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "ELU, its slope": nn.ELU(0.3),
+    "GELU, by tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "leaky ReLU, its slope by place": lambda x: F.leaky_relu(x, 0.3),
+    "Hardtanh": nn.Hardtanh(-0.5, 2.0),
+    "clamp": lambda x: x.clamp(max=0.4),
+    "square": torch.square,
+    "cube": lambda x: x**3,
+    "exponential": torch.exp,
+    "absolute value": torch.abs,
+    "PReLU": nn.PReLU(4),
+    "PReLU, one slope": nn.PReLU(),
+}
+
 # One-input operations that are linear, or linear once the image has set their switches and gates.
 CASES: dict[str, Any] = {
     "convolution": nn.Conv2d(4, 6, 3, padding=1),
@@ -39,6 +57,10 @@ CASES: dict[str, Any] = {
     "adaptive average to one": nn.AdaptiveAvgPool2d(1),
     "ReLU": nn.ReLU(),
     "ReLU6": nn.ReLU6(),
+    "ReLU, as Hardtanh from 0": nn.Hardtanh(0.0, 0.7),
+    "slice": lambda x: x[:, 1:-1],
+    "chunk": lambda x: x.chunk(3, dim=1)[1],
+    "split": lambda x: torch.split(x, [1, 3], dim=1)[1],
     "batch norm": nn.BatchNorm2d(4),
     "contrast normalisation, odd": nn.LocalResponseNorm(5, alpha=0.5, k=2.0),
     "contrast normalisation, even": nn.LocalResponseNorm(4, alpha=0.5, beta=0.6, k=1.0),
@@ -51,13 +73,34 @@ CASES: dict[str, Any] = {
     "flatten": nn.Flatten(),
     "reshape": lambda x: x.reshape(x.size(0), 2, 24, 13),
     "padding": nn.ZeroPad2d((1, 0, 2, 3)),
+    "padding, mirrored": nn.ReflectionPad2d((1, 0, 3, 2)),
+    "padding, repeated": nn.ReplicationPad2d((0, 2, 1, 3)),
+    "padding, circular": nn.CircularPad2d((1, 2, 0, 3)),
+    "padding of channels": lambda x: F.pad(x, (0, 0, 0, 0, 1, 2)),
+    "crop": lambda x: x[:, :, 2:-1, 1:],
+    "crop, strided": lambda x: x[..., 1::2, ::3],
+    "mean of channels": lambda x: x.mean(1, keepdim=True),
+    "maximum of channels": lambda x: x.amax(1, keepdim=True),
+    "max-pool, adaptive, uneven": nn.AdaptiveMaxPool2d((5, 4)),
+    "interpolation": nn.Upsample(scale_factor=(2, 1.5), mode="bilinear"),
+    "interpolation to less": nn.Upsample(size=(5, 7), mode="bicubic", align_corners=True),
+    "transposed convolution": nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), 1, (1, 0), groups=2),
+    "pixel shuffle": nn.PixelShuffle(2),
     "identity": nn.Identity(),
     "dropout": nn.Dropout(),
+    **ACTIVATIONS,
 }  # fmt: skip
 
 WAY = Way("gradient", "gradient")
-LINEAR = {name for name in CASES if not name.startswith(("max", "ReLU", "contrast"))}
-WHOLE = {"adaptive average", "adaptive average to one", "mean", "flatten", "reshape"}
+LINEAR = {
+    name for name in CASES.keys() - ACTIVATIONS
+    if not name.startswith(("max", "ReLU", "contrast"))
+}  # fmt: skip
+WHOLE = {
+    "adaptive average", "adaptive average to one", "mean", "flatten", "reshape",
+    "padding, circular", "max-pool, adaptive, uneven", "interpolation", "interpolation to less",
+    "transposed convolution", "pixel shuffle",
+}  # fmt: skip
 PATCHED = [name for name in CASES if name not in WHOLE]  # the others see everything
 
 
@@ -106,6 +149,13 @@ def test_an_operation_gives_what_torch_gives(name: str) -> None:
     x = image(net, n=2)
     with torch.no_grad():
         assert torch.allclose(_op(net).forward(x), module(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_may_overwrite_its_input_gives_the_same(name: str) -> None:
+    net, _ = _traced(name)
+    op, x = _op(net), image(net)
+    assert torch.equal(op.forward_over(x.clone()), op.forward(x))
 
 
 @pytest.mark.parametrize("name", CASES)
