@@ -129,7 +129,7 @@ def _write_once(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(handle, "wb") as file:  # noqa: PTH123 - of a descriptor
+        with os.fdopen(handle, "wb") as file:
             file.write(text.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

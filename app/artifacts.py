@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import stat
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,9 @@ from app.errors import ArtifactMissingError, StorageFullError
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_BROKEN = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_BROKEN = (
+    errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP
+)  # fmt: skip
 
 
 def sha256(data: bytes) -> str:
@@ -63,8 +66,12 @@ def disk_refusal(error: OSError) -> StorageFullError | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether it is there; one that a power cut or a hand has emptied is not: none is empty."""
-    return path.is_file() and path.stat().st_size > 0
+    """Whether it is there: a file, no link that leads elsewhere, and not emptied by a power cut."""
+    try:
+        info = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(info.st_mode) and info.st_size > 0
 
 
 def _sync_folder(folder: Path) -> None:
@@ -128,7 +135,7 @@ class ArtifactStore:
         try:
             with self._locked(fcntl.LOCK_SH):
                 for name in names:
-                    os.utime(self._place(name))
+                    os.utime(self._place(name), follow_symlinks=False)
                 return all(_is_whole(self._place(name)) for name in names)
         except FileNotFoundError:
             return False

@@ -20,6 +20,11 @@ RANGES = 16  # parts of a file in one request
 KEEP_ALIVE_S = 15  # a stream of events is silent no longer
 
 
+def objects(settings: Settings) -> int:
+    """In one JSON body: each input is one, and there is room for lists that are too long."""
+    return 4 * settings.job_inputs + OBJECT_NAMES
+
+
 def in_force(settings: Settings) -> Mapping[str, int | float]:
     """Every limit that a client may meet, by the name under which it is published."""
     return {
@@ -37,6 +42,7 @@ def in_force(settings: Settings) -> Mapping[str, int | float]:
         "submissions_per_minute": settings.submissions,
         "uploads_per_minute": settings.uploads,
         "object_names": OBJECT_NAMES,
+        "json_objects": objects(settings),
         "job_inputs": settings.job_inputs,
         "job_timeout_s": JOB_TIMEOUT_S,
         "queued_jobs": settings.queued_jobs,

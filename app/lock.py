@@ -3,7 +3,7 @@
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from app.errors import DataDirBusyError, DataDirError
 log = logging.getLogger(__name__)
 
 LOCK = "server.lock"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def owner(data_dir: Path) -> str | None:
@@ -34,13 +35,15 @@ def _said(handle: int) -> str:
 
 
 @contextmanager
-def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
+def sole_owner(data_dir: Path, who: str, database: Path | None = None) -> Iterator[None]:
     """Own the data directory; the lock goes with the process, however that ends.
 
-    The folder itself is locked too: the file may be deleted by somebody who tidies up.
+    The folder itself is locked too: the file may be deleted by somebody who tidies up. So is the
+    folder that a link in place of the database leads to: it may be another server's.
 
     Args:
         who: what another server is told, such as this one's address.
+        database: a file of the data directory.
 
     Raises:
         DataDirBusyError: another server has it; its `who` is in the message.
@@ -49,21 +52,28 @@ def sole_owner(data_dir: Path, who: str) -> Iterator[None]:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         handle = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folders = [os.open(one, _FOLDER) for one in _folders(data_dir, database)]
     except OSError as error:
         raise _unusable(data_dir, error) from error
     try:
-        _take(handle, folder, data_dir, who)
+        _take(handle, folders, data_dir, who)
         yield
     finally:
-        os.close(folder)
-        os.close(handle)
+        for one in (*folders, handle):
+            os.close(one)
 
 
-def _take(handle: int, folder: int, data_dir: Path, who: str) -> None:
+def _folders(data_dir: Path, database: Path | None) -> list[Path]:
+    if database is None or not database.exists():
+        return [data_dir]
+    return list(dict.fromkeys([data_dir.resolve(), database.resolve().parent]))
+
+
+def _take(handle: int, folders: Sequence[int], data_dir: Path, who: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _lock_folder(folder)
+        for one in folders:
+            _lock_folder(one)
     except OSError as error:
         raise DataDirBusyError(
             f"Data directory '{data_dir}' is in use by {_said(handle)}. Stop that one, or "

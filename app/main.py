@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -126,7 +127,9 @@ def _watch(metrics: Metrics, compute: Compute, db: Database) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: AppState = app.state.deconv
     settings = state.settings
-    with sole_owner(settings.data_dir, settings.address):
+    place = settings.database_place
+    file = place if isinstance(place, Path) else None
+    with sole_owner(settings.data_dir, settings.address, file):
         await asyncio.to_thread(_start, state)
         try:
             yield

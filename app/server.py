@@ -31,6 +31,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # uvicorn leaves it alone
+            signal.signal(signal.SIGHUP, self.handle_exit)
         # Half a million objects of modules live as long as the process: a collection that walks
         # over them makes everybody wait for half a second.
         gc.freeze()
@@ -38,7 +40,9 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then let running work finish for `settings.drain_s` seconds.
+    """Serve until a signal says to end; then running work has `settings.drain_s` seconds to finish.
+
+    SIGTERM and SIGINT do, and SIGHUP, which a closed terminal sends, unless it is ignored (nohup).
 
     Args:
         announce: is given the settings, with the port there is, once the server answers.
@@ -48,8 +52,9 @@ def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
         AppError: another server has the data directory, or it cannot be used.
     """
     logs.configure()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
     with listen(settings) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         asyncio.run(_serve(settings, listening, announce))

@@ -84,9 +84,7 @@ class Settings(BaseSettings):
     warm_models: Annotated[int, Field(ge=1, description="networks kept loaded per worker")] = 3
     memory_mb: Annotated[
         float | None,
-        Field(
-            gt=0, description="MiB that one computation may take; None: a quarter of what is free"
-        ),
+        Field(gt=0, description="MiB to choose batches by; None: a quarter of what is free"),
     ] = None
     unit_timeout_s: Annotated[float, Field(gt=0, description="deadline of one unit, seconds")] = 600
     drain_s: Annotated[float, Field(ge=0, description="grace for running units at shutdown")] = 10

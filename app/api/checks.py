@@ -44,7 +44,7 @@ class SignInError(Refusal):
 
 
 def one_reading(request: Request) -> None:
-    """A head of sensible size, and a body whose end nobody on the way can see elsewhere.
+    """A head of sensible size, and a body as it is, whose end nobody on the way can see elsewhere.
 
     With both headers a proxy may take the body's rest for the next request (RFC 9112, 6.1).
     """
@@ -57,6 +57,10 @@ def one_reading(request: Request) -> None:
     ):
         detail = f"The request's head is over {HEAD_BYTES} bytes. Send less of it."
         raise Refusal(431, "head_too_large", detail)
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() not in ("", "identity"):
+        detail = f"Content-Encoding '{coding[:80]}' is not taken. Send the body as it is."
+        raise Refusal(415, "unsupported_encoding", detail)
 
 
 def known_host(names: Collection[str]) -> Check:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 
 from app.api.deps import State
@@ -30,12 +30,22 @@ def _view(image: uploads.StoredImage) -> ImageView:
     )
 
 
+def _in_a_form(request: Request) -> None:
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "multipart/form-data":
+        detail = (
+            f"Content-Type is '{kind[:80]}'. Send multipart/form-data, its part 'file' the image."
+        )
+        raise Refusal(415, "unsupported_media_type", detail)
+
+
 KNOWN = {200: {"model": ImageView, "description": "The same picture is there already"}}
 
 
 @router.post(
     "",
     status_code=201,
+    dependencies=[Depends(_in_a_form)],
     responses={
         **told(LOCATION, 201),
         200: KNOWN[200] | told(LOCATION)[200],
@@ -44,11 +54,8 @@ KNOWN = {200: {"model": ImageView, "description": "The same picture is there alr
 )
 def upload(state: State, response: Response, file: Annotated[UploadFile, File()]) -> ImageView:
     """Keep an image: JPEG, PNG, WebP, BMP or GIF; 200 if the same picture is there already."""
-    most = state.settings.file_bytes
-    if (file.size or 0) > most:
-        detail = f"The file has {file.size} bytes; at most {most} are taken."
-        raise Refusal(413, "file_too_large", detail)
-    image = uploads.store_image(state, file.file.read(most + 1), file.filename or "image")
+    data = file.file.read(state.settings.file_bytes + 1)
+    image = uploads.store_image(state, data, file.filename or "image")
     response.headers["Location"] = API.image(image.id)
     response.status_code = 201 if image.created else 200
     return _view(image)

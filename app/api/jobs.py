@@ -89,8 +89,9 @@ def body_type(most_inputs: int) -> Any:
     return Annotated[union, Field(discriminator="method")] if len(bodies) > 1 else union
 
 
-async def _body_hash(request: Request) -> str:
-    return hashlib.sha256(await request.body()).hexdigest()
+def _hash(said: Any) -> str:
+    """Of what JSON says, whatever its spaces, escapes, and the order of its names."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _etag(job: JobView) -> str:
@@ -159,9 +160,9 @@ def _file(media_type: str, kind: Callable[[str], Any] = content) -> dict[str, An
 async def submit(
     state: State,
     *,
+    request: Request,
     response: Response,
     body: JobRequest,
-    body_sha256: Annotated[str, Depends(_body_hash)],
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -172,10 +173,11 @@ async def submit(
 ) -> JobView:
     """Apply a method to many images: 202 once the job is safe; 200 if it is done already."""
     plain = await run_in_threadpool(_plain, body)
-    job = await jobs.submit(state, plain, key=idempotency_key, body_sha256=body_sha256)
+    said = "" if idempotency_key is None else await run_in_threadpool(_hash, await request.json())
+    job = await jobs.submit(state, plain, key=idempotency_key, body_sha256=said)
     wait_s = _wait_of(prefer)
     if wait_s:
-        job = await job_events.wait(state, job.id, wait_s)
+        job = await job_events.wait(state, job, wait_s)
         response.headers["Preference-Applied"] = f"wait={wait_s}"
     response.headers["Location"] = API.job(job.id)
     response.status_code = 200 if wait_s and job.terminal else 202
@@ -339,13 +341,13 @@ async def events(
     last_event_id: Annotated[
         str,
         Header(
-            pattern=r"^[0-9]{1,18}$",
+            pattern=r"^[0-9]{0,18}$",
             description="the last id that was received; what came after it is told",
         ),
-    ] = "0",
+    ] = "",
 ) -> EventSourceResponse:
     """What happens to the job, as it happens: "state", "item", and "end" at the end."""
-    last = int(last_event_id)
+    last = int(last_event_id or 0)  # empty: none yet
     await run_in_threadpool(job_events.after, state, job, last)
     told = job_events.follow(state, job, last, news)
     stream = (

@@ -1,13 +1,16 @@
 """What every request passes: an id, the checks, a limit on its body, safe headers.
 
-HEAD is answered here for everything that answers GET: with the same headers and no body.
+HEAD is answered here for everything that answers GET: with the same headers and no body. Parts are
+GET's alone (RFC 9110, 14.2).
 """
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -17,6 +20,7 @@ from structlog.contextvars import bound_contextvars
 
 from app.api.checks import Check
 from app.api.errors import Answer
+from app.api.files import without_ranges
 from app.api.links import API
 from app.errors import AppError
 from app.metrics import Metrics
@@ -35,6 +39,20 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[^?#]*)?", re.IGNORECASE)
+
+
+def _origin_form(scope: Scope) -> Scope:
+    """A request for a whole URL as one for its path at its host (RFC 9112, 3.2.2)."""
+    found = _ABSOLUTE.fullmatch(scope.get("raw_path", b""))
+    if found is None:
+        return scope
+    raw_path = found[2] or b"/"
+    headers = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    path = unquote(raw_path.decode("ascii"))
+    return {**scope, "raw_path": raw_path, "path": path, "headers": [(b"host", found[1]), *headers]}
 
 
 class Guard:
@@ -77,6 +95,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         request_id = uuid.uuid4().hex
+        scope = _origin_form(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         with bound_contextvars(request_id=request_id):
             await self._answer(scope, receive, send, request_id)
@@ -85,7 +104,7 @@ class Guard:
         started = time.perf_counter()
         status, location = 0, ""
         head = scope["method"] == "HEAD"
-        asked = {**scope, "method": "GET"} if head else scope
+        asked = {**without_ranges(scope), "method": "GET"} if head else scope
 
         async def sending(message: Message) -> None:
             nonlocal status, location

@@ -47,7 +47,8 @@ def work_on_ray(environment: Mapping[str, str], connection: Connection, settings
         environment: Ray's variables, of the server.
     """
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the server decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the group; the server decides
+        signal.signal(number, signal.SIG_IGN)
     inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
     unwanted: queue.SimpleQueue[int] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox, unwanted), daemon=True).start()

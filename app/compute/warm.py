@@ -18,6 +18,7 @@ def _leave_alone(number: int, frame: object) -> None:
         os._exit(0)
 
 
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # reaches the group; the server decides, for all
 _before = signal.signal(signal.SIGALRM, _leave_alone)
 signal.setitimer(signal.ITIMER_REAL, _EVERY_S, _EVERY_S)
 try:

@@ -20,7 +20,8 @@ Order = tuple[int, UnitSpec, bool]  # ticket, what, whether partial results are 
 
 def work(connection: Connection, settings: Settings) -> None:
     """Serve units until the other end of the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; the server decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the group; the server decides
+        signal.signal(number, signal.SIG_IGN)
     inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
     unwanted: set[int] = set()
     threading.Thread(target=_receive, args=(connection, inbox, unwanted), daemon=True).start()

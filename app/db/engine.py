@@ -136,9 +136,14 @@ class Database:
 
     def _refuse_newer(self, connection: Connection, scripts: ScriptDirectory) -> None:
         known = {revision.revision for revision in scripts.walk_revisions()}
-        current = MigrationContext.configure(connection).get_current_revision()
-        if current is not None and current not in known:
+        current = MigrationContext.configure(connection).get_current_heads()
+        if newer := sorted(set(current) - known):
             raise DatabaseError_(
                 f"The database {self._dialect.name} was made by a newer version (schema "
-                f"{current}). Upgrade deconvnet, or start with another data directory or database."
+                f"{newer[0]}). Upgrade deconvnet, or start with another data directory or database."
+            )
+        if len(current) > 1:
+            raise DatabaseError_(
+                f"The database {self._dialect.name} is corrupt: it says that it has the schemas "
+                f"{' and '.join(sorted(current))}. {self._dialect.remedy}"
             )

@@ -53,13 +53,31 @@ class Claim:
     run: float
 
 
+def new(job_id: str, request: JsonObject, fingerprints: JsonObject, total: int, now: float) -> Job:
+    """A queued job that is in no database yet."""
+    return Job(
+        id=job_id,
+        state="queued",
+        version=0,
+        request=request,
+        fingerprints=fingerprints,
+        total=total,
+        succeeded=0,
+        failed=0,
+        skipped=0,
+        done_before=0,
+        created_at=now,
+        updated_at=now,
+    )
+
+
 def create(session: Session, job: Job, inputs: Iterable[Input]) -> None:
     """Keep a new job and its items, in the order of their inputs."""
     job.seq = _next_number(session)
     session.add(job)
     session.flush()
-    new = {"job": job.seq, "state": "pending", "attempt": 0, "deaths": 0, "spent": 0}
-    rows = [{**new, "n": n, **vars(one)} for n, one in enumerate(inputs)]
+    blank = {"job": job.seq, "state": "pending", "attempt": 0, "deaths": 0, "spent": 0}
+    rows = [{**blank, "n": n, **vars(one)} for n, one in enumerate(inputs)]
     session.execute(insert(Item), rows)
     _tell_state(session, job, job.created_at)
 
@@ -297,7 +315,6 @@ def retry(session: Session, job: Job, now: float) -> bool:
 def remove(session: Session, job: Job, now: float) -> None:
     """Take a job away from everyone; `retention` sees to what it leaves."""
     job.deleted_at = now
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.job == job.id))
     _note(session, job)
 
 
@@ -338,12 +355,20 @@ def _settle(session: Session, job: Job, now: float) -> None:
     _tell_state(session, job, now)
 
 
-def remember(session: Session, key: str, body_sha256: str, job_id: str, now: float) -> None:
-    """Keep a client's key together with the job it made."""
-    session.add(IdempotencyKey(key=key, body_sha256=body_sha256, job=job_id, created_at=now))
+def remember(session: Session, key: str, body_sha256: str, job: Job, answer: JsonObject) -> None:
+    """Keep a client's key together with the job it made and how that was answered."""
+    made = {"job": job.id, "created_at": job.created_at, "answer": answer}
+    session.add(IdempotencyKey(key=key, body_sha256=body_sha256, **made))
 
 
-def recall(session: Session, key: str) -> tuple[str, str] | None:
-    """The body's hash and the job's id that a key was used for."""
+def recall(session: Session, key: str) -> tuple[str, JsonObject | None] | None:
+    """The hash of the body that a key was used for, and the answer to it."""
     found = session.get(IdempotencyKey, key)
-    return (found.body_sha256, found.job) if found else None
+    return (found.body_sha256, found.answer) if found else None
+
+
+def forget(session: Session, before: float) -> None:
+    """Drop the keys that were first used before then, except those of jobs that are there."""
+    there = exists().where(Job.id == IdempotencyKey.job, Job.deleted_at.is_(None))
+    old = IdempotencyKey.created_at < before
+    session.execute(delete(IdempotencyKey).where(old, ~there))

@@ -3,7 +3,7 @@
 Times are UTC, in seconds since 1970, as floats: they are shown, never compared for leases.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, ForeignKey, Index, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -14,7 +14,7 @@ JsonObject = dict[str, Any]
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map = {JsonObject: JSON(none_as_null=True)}  # noqa: RUF012 - SQLAlchemy's form
+    type_annotation_map: ClassVar[dict[Any, Any]] = {JsonObject: JSON(none_as_null=True)}
 
 
 class Image(Base):
@@ -113,11 +113,13 @@ class Counter(Base):
 
 
 class IdempotencyKey(Base):
-    """A client's key for a submission, kept with the job that it made."""
+    """A client's key for a submission, and its first answer: it outlives a job that is deleted."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("keys_by_age", "created_at"),)
 
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str] = mapped_column(String(64))
     job: Mapped[str] = mapped_column(String(40))
     created_at: Mapped[float]
+    answer: Mapped[JsonObject | None]

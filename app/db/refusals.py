@@ -20,7 +20,6 @@ _SQLITE = {
     sqlite3.SQLITE_CANTOPEN: "no file can be made there",
     sqlite3.SQLITE_READONLY: "it is read-only",
 }
-_SQLITE_MOVED = "its file was moved or deleted; start the server again"
 _SQLSTATE = {"53100": "it is full", "58030": "it reports an error"}
 
 # Pages, tables or texts that are not as they were written.
@@ -40,7 +39,10 @@ def disk_refusal(error: DBAPIError) -> StorageFullError | None:
     state = getattr(error.orig, "sqlstate", None) or ""
     why = _SQLITE.get(code) or _SQLSTATE.get(state)
     if getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED:
-        why = _SQLITE_MOVED
+        return StorageFullError(
+            "The database's file was moved or deleted while the server runs. Nothing has changed. "
+            "Put it back, or start the server again, and retry."
+        )
     if why is None:
         return None
     return StorageFullError(

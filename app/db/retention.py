@@ -18,13 +18,14 @@ PAGE = 500
 
 
 def expire(session: Session, before: float, now: float) -> int:
-    """Take away the jobs that ended before then; how many."""
+    """Take away the jobs that ended before then, and keys that are as old; how many jobs."""
     ended = select(Job).where(
         Job.state.in_(store.TERMINAL), Job.finished_at < before, Job.deleted_at.is_(None)
     )
     jobs = session.scalars(ended).all()
     for job in jobs:
         store.remove(session, job, now)
+    store.forget(session, before)
     return len(jobs)
 
 

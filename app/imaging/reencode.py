@@ -18,8 +18,10 @@ from deconvnet.pictures import convert
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 KINDS = "JPEG, PNG, WebP, BMP, GIF"
 DATASET_FORMATS = (*FORMATS, "TIFF", "PPM")
+DATASET_KINDS = f"{KINDS}, TIFF, PPM"
 
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
+_DATASET_MAGIC = (*_MAGIC, b"II", b"MM", *(f"P{kind}".encode() for kind in "123456fF"))
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,12 @@ def _lower(sentence: str) -> str:
 
 
 def _opened(data: bytes, limits: Limits) -> Image.Image:
-    if not (limits.of_dataset or _looks_taken(data)):
-        raise _Refused(
-            415,
-            "unsupported_format",
-            f"is not an image that is taken ({KINDS}), whatever its name.",
-        )
+    if not data:
+        raise _Refused(422, "empty_file", "is empty. Send an image.")
+    if not _looks_taken(data, limits):
+        kinds = DATASET_KINDS if limits.of_dataset else KINDS
+        why = f"is not an image that is taken ({kinds}), whatever its name."
+        raise _Refused(415, "unsupported_format", why)
     try:
         formats = DATASET_FORMATS if limits.of_dataset else FORMATS
         image = Image.open(BytesIO(data), formats=formats)
@@ -111,5 +113,6 @@ def _require_size(size: tuple[int, int], limits: Limits) -> None:
         raise _Refused(413, "image_too_large", why)
 
 
-def _looks_taken(data: bytes) -> bool:
-    return data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+def _looks_taken(data: bytes, limits: Limits) -> bool:
+    magic = _DATASET_MAGIC if limits.of_dataset else _MAGIC
+    return data.startswith(magic) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.artifacts import ArtifactStore, sha256
+from app.artifacts import ArtifactStore, disk_refusal, sha256
 from app.compute.scheduler import Compute, Priority, Task, WorkerLostError
 from app.compute.units import Origin, UnitError, UnitSpec
 from app.datasets import Datasets
@@ -292,6 +292,11 @@ class Coordinator:
                 self._inbox.put((claim, success(claim, found)))
                 return
             task = self._compute.submit(spec, Priority.JOB)
+        except OSError as error:  # of the disk, or of this process: no fault of the item's
+            full = UnitError("storage_full", str(disk_refusal(error) or error), 507)
+            self._wait_for_room(full)
+            self._inbox.put((claim, failure(claim, full)))
+            return
         except Exception as error:
             if not isinstance(error, UnitError | Refusal | WorkerLostError):
                 log.exception("Item %d of job %d cannot be started", claim.n, claim.job)
@@ -303,8 +308,7 @@ class Coordinator:
     def _ending(self, claim: store.Claim, task: Task) -> Change:
         error = task.future.exception()
         if getattr(error, "code", None) == "storage_full":
-            log.warning("No item is started for %g s: %s", FULL_PAUSE_S, error)
-            self._not_before = time.monotonic() + FULL_PAUSE_S
+            self._wait_for_room(error)
         if error is not None:
             return failure(claim, error)
         try:
@@ -312,6 +316,10 @@ class Coordinator:
         except Exception as unfit:
             log.exception("The result of item %d of job %d is unfit", claim.n, claim.job)
             return failure(claim, unfit)
+
+    def _wait_for_room(self, error: BaseException | None) -> None:
+        log.warning("No item is started for %g s: %s", FULL_PAUSE_S, error)
+        self._not_before = time.monotonic() + FULL_PAUSE_S
 
     def _spec(self, claim: store.Claim) -> UnitSpec:
         given, request = claim.input, claim.request

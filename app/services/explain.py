@@ -18,9 +18,9 @@ from app.services import uploads
 from app.services.index import Opened
 from app.state import AppState
 from deconvnet.address import Unit
+from deconvnet.describe import rules_of
 from deconvnet.errors import IndexError_
 
-RULES: tuple[Rule, ...] = ("deconv", "guided", "gradient")
 Contrast = Literal["shared", "own"]
 
 
@@ -137,8 +137,8 @@ async def rule_sheet(
     """A unit's projections from its hits' own positions, by one rule.
 
     Args:
-        contrast: "shared": the scale that fits all three rules, so that they compare; "own": the
-            one that fits this rule's projections.
+        contrast: "shared": the scale that fits all rules of the layer, so that they compare; "own":
+            the one that fits this rule's projections.
         timeout: seconds; what is done by then is kept for the next call.
 
     Raises:
@@ -161,12 +161,13 @@ def _asked_sheets(
     hits = opened.index.top(unit)
     images = [_indexed_bytes(opened, hit.image_id) for hit in hits]
     named = {sha256(data): data for data in images}
+    known = rules_of(opened.model, unit.layer)
     spec = UnitSpec(
         kind="sheets",
         model=opened.model["name"],
         images=tuple(map(sha256, images)),
         units=tuple(str(unit.at(*hit.position)) for hit in hits),
-        rules=RULES if contrast == "shared" else (rule,),
+        rules=known if contrast == "shared" and rule in known else (rule,),
     )
     if state.compute.cached(spec) is None:
         state.artifacts.put_all(named)

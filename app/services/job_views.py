@@ -1,6 +1,6 @@
 """What a job's request says, and how jobs and items are shown."""
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,12 @@ Text = Annotated[str, StringConstraints(max_length=TEXT_CHARS)]
 Output = Literal["png", "npy"]
 JobState = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "expired"]
 ItemState = Literal["pending", "running", "succeeded", "failed", "skipped"]
+
+
+def _distinct(outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    if len(set(outputs)) < len(outputs):
+        raise ValueError("Expected each name once")
+    return outputs
 
 
 class _Strict(BaseModel):
@@ -89,7 +95,13 @@ class JobRequest(_Strict):
     inputs: Annotated[Inputs, Field(description="which images")]
     outputs: Annotated[
         tuple[Output, ...],
-        Field(fail_fast=True, description="what is kept of each item's result"),
+        Field(
+            fail_fast=True,
+            max_length=len(get_args(Output)),
+            json_schema_extra={"uniqueItems": True},
+            description="what is kept of each item's result",
+        ),
+        AfterValidator(_distinct),
     ] = ("png", "npy")
     timeout_s: Annotated[
         float | None,

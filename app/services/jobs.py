@@ -48,8 +48,8 @@ async def submit(
     """Accept a job: once this returns, it survives whatever happens to the server.
 
     Args:
-        key: a client's idempotency key; the same key again gives the same job.
-        body_sha256: what the key stands for.
+        key: a client's idempotency key; the same key again gives the first answer again.
+        body_sha256: what the key stands for; its answer is kept, whatever becomes of the job.
 
     Raises:
         Refusal: 422, what is wrong with the request; 409 while the key's first submission is under
@@ -105,24 +105,11 @@ def _accept(
                 return replayed
         _require_queue(session, state.settings.queued_jobs)
         now = time.time()
-        job = Job(
-            id=f"job_{uuid.uuid4().hex}",
-            state="queued",
-            version=0,
-            request=resolved,
-            fingerprints=fingerprints,
-            total=len(inputs),
-            succeeded=0,
-            failed=0,
-            skipped=0,
-            done_before=0,
-            created_at=now,
-            updated_at=now,
-        )
+        job = store.new(f"job_{uuid.uuid4().hex}", resolved, fingerprints, len(inputs), now)
         store.create(session, job, inputs)
-        if key is not None:
-            store.remember(session, key, body_sha256, job.id, now)
         view = job_view(job)
+        if key is not None:
+            store.remember(session, key, body_sha256, job, view.model_dump(mode="json"))
     state.jobs.wake()
     return view
 
@@ -134,8 +121,7 @@ def _recall(session: Session, key: str, body_sha256: str) -> JobView | None:
     if found[0] != body_sha256:
         detail = "This Idempotency-Key was used for another body. Take a new key."
         raise Refusal(422, "idempotency_key_reused", detail)
-    job = store.get(session, found[1])
-    return job_view(job) if job else None
+    return JobView.model_validate(found[1])
 
 
 def _require_queue(session: Session, most: int) -> None:

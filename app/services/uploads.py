@@ -85,10 +85,8 @@ def _display_name(name: str) -> str:
 def _reencoded(state: AppState, data: bytes, name: str) -> Outcome:
     limits = state.settings
     if len(data) > limits.file_bytes:
-        detail = f"'{name}' has {len(data)} bytes; at most {limits.file_bytes} are taken."
+        detail = f"'{name}' has more than {limits.file_bytes} bytes, the most that are taken."
         raise Refusal(413, "file_too_large", detail)
-    if not data:
-        raise Refusal(422, "empty_file", f"'{name}' is empty. Send an image.")
     found = state.decoder.decode(data, Limits(limits.image_pixels, limits.image_side))
     if found.made.status != 200:
         raise Refusal(found.made.status, found.made.code, f"'{name}' {found.made.why}")

@@ -1,13 +1,14 @@
 """What a unit's page says of the unit: statistics, pairs, rules, and how to have them elsewhere."""
 
 from app.parts import Crop, Fact, Link, Pair
-from app.services.explain import RULES, Sheet
+from app.services.explain import Sheet
 from app.services.index import Opened, class_name
 from app.urls import Urls
 from app.web.figures import crops, cut
 from app.web.present import has_pictures, layer_row
 from app.web.words import count, number, percent
 from deconvnet.address import Unit
+from deconvnet.describe import rules_of
 from deconvnet.index import COLUMNS, Hit, UnitStats
 
 
@@ -108,7 +109,7 @@ def rule_links(
             current=name == (rule or opened.index.rule),
             title=_RULE_TITLES[name],
         )
-        for name in RULES
+        for name in rules_of(opened.model, unit.layer)
     ]
 
 
@@ -141,7 +142,8 @@ def python_twin(opened: Opened, unit: Unit, hits: list[Hit], rule: str) -> str:
     at = unit.at(*hits[0].position) if hits else unit
     name = opened.model["name"]
     path = hits[0].path if hits else "image.jpg"
-    extra = f', rule="{rule}"' if rule and rule != "deconv" else ""
+    shown = rule or opened.index.rule
+    extra = "" if shown in (None, "deconv") else f', rule="{shown}"'
     return (
         "import deconvnet as dn\n"
         "from PIL import Image\n\n"

@@ -73,7 +73,7 @@ def _panels(made: UnitResult, below: UnitResult | None, side: tuple[int, int]) -
 
 
 def _projection(unit: str, made: UnitResult | None, side: tuple[int, int]) -> Panel:
-    alt = f"Deconvnet projection of {unit}"
+    alt = f"Projection of {unit}" + (f" by the rule {made.facts['rule']}" if made else "")
     return Panel(
         name="projection",
         title=f"Projection of {unit}",

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
@@ -193,8 +194,9 @@ async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
             found = await state.compute.look(spec, _WAIT_S)
         if isinstance(found, Progress):
             return _Found(found, None, tuple(said))
-        unit = {"unit": found.facts["unit"]}
-        below = await explain.explain(state, choice.model, image, "deconv", {}, unit, _WAIT_S)
+        unit, rules = {"unit": found.facts["unit"]}, found.facts["rules"]
+        ask = partial(explain.explain, state, choice.model, image)
+        below = await ask(rules[0], {}, unit, _WAIT_S) if rules else None
     except UnitError as error:
         if error.code == "not_ready":
             return _Found(Progress(), None, tuple(said))

@@ -21,7 +21,8 @@ _FIRST = "0001"  # the oldest schema
 _JOB = (
     "INSERT INTO jobs (id, state, version, request, fingerprints, total, succeeded, failed, "
     "skipped, created_at, updated_at) "
-    "VALUES ('job_old', 'succeeded', 3, '{}', '{}', 1, 1, 0, 0, 1, 1)"
+    """VALUES ('job_old', 'succeeded', 3, '{"model": "m", "method": "deconv"}', '{}', """
+    "1, 1, 0, 0, 1, 1)"
 )
 
 
@@ -38,16 +39,20 @@ class Start:
 
     Args:
         old: whether there is a database of the first schema, with a job in it.
+        backend: "inline", or "process": a server that also starts workers, and what forks them.
     """
 
-    def __init__(self, disk: Disk, folder: Path, data: Path, most_s: float, *, old: bool) -> None:
+    def __init__(
+        self, disk: Disk, folder: Path, data: Path, most_s: float, *, old: bool, backend: str
+    ) -> None:
         self._disk, self._data, self._most_s = disk, data, most_s
         self._before = folder / "before"
         self._before.mkdir()
         if old:
             _make_old(self._before / "deconvnet.sqlite")
         self._jobs = ["job_old"] * old
-        variables = {"DECONVNET_BACKEND": "inline", "DECONVNET_DEVICE": "cpu", **disk.variables}
+        variables = {"DECONVNET_BACKEND": backend, "DECONVNET_DEVICE": "cpu", **disk.variables}
+        variables["TMPDIR"] = str(folder)  # what forks workers leaves its socket there when killed
         self._warm = Warm(folder, "app.server, app.compute.inline, alembic.command", variables)
 
     def count(self) -> int:

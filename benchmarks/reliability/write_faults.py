@@ -9,6 +9,8 @@ fails:
     work     a running server: a picture is uploaded and a job computes it
     start    a server's first start: token, database, lock, and its end
     upgrade  a start on the first schema's database
+    start-workers, upgrade-workers
+             the same two with worker processes, where the others compute in the server
     index    the building of an index
     replace  the same in place of an index of other parameters
 
@@ -56,8 +58,10 @@ class Part(Protocol):
 
 PARTS: dict[str, Callable[[Disk, Path, Path, float], Part]] = {
     "work": Work,
-    "start": partial(Start, old=False),
-    "upgrade": partial(Start, old=True),
+    "start": partial(Start, old=False, backend="inline"),
+    "upgrade": partial(Start, old=True, backend="inline"),
+    "start-workers": partial(Start, old=False, backend="process"),
+    "upgrade-workers": partial(Start, old=True, backend="process"),
     "index": partial(Indexing, replacing=False),
     "replace": partial(Indexing, replacing=True),
 }

@@ -114,7 +114,8 @@ class Client:
             images: uploaded ones (or their ids), or the paths of files, which are uploaded first.
                 Their names become `custom_id`; of equal ones, the second is "NAME (2)".
             dataset, glob, limit: instead of `images`, those of a dataset of the server.
-            target: a class by its number (NumPy's too), or a unit such as "conv5:7".
+            params: the method's parameters; numbers, here and below, may be NumPy's.
+            target: a class by its number, or a unit such as "conv5:7".
             timeout_s: seconds that the job may take once it is started.
             key: the idempotency key; a fresh one unless given. The same key and request, from
                 whatever process, is one job.
@@ -135,7 +136,7 @@ class Client:
             "metadata": dict(metadata or {}),
         }
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
-        return Job.of(self._json("POST", "/jobs", json=body, headers=headers))
+        return Job.of(self._json("POST", "/jobs", json=_plain(body), headers=headers))
 
     def _inputs(self, images: Sequence[Image | str | Path]) -> list[dict[str, str]]:
         kept = [self.upload(one) if isinstance(one, Path) else one for one in images]
@@ -272,6 +273,15 @@ def _find_token(file: str | os.PathLike[str] | None) -> str | None:
 
 def _job(job: Job | str) -> str:
     return f"/jobs/{quote(job if isinstance(job, str) else job.id, safe='')}"
+
+
+def _plain(value: Any) -> Any:
+    """The same of JSON's kinds alone: NumPy's numbers and arrays as numbers and lists."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _target(target: Target | None) -> Mapping[str, Any] | None:

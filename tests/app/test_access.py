@@ -1,11 +1,15 @@
 """Who is let in: the token, the link that works once, the session; and by which name."""
 
+import asyncio
 import os
 import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -230,8 +234,56 @@ def test_a_data_directory_has_one_server_even_if_its_lock_file_is_deleted(tmp_pa
         pass
 
 
+def test_a_link_to_another_servers_database_is_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    (first / "db").write_text("")
+    (first / "same").symlink_to(first / "db")
+    (second / "db").symlink_to(first / "db")
+    with lock.sole_owner(first, "the first", first / "same"):
+        with pytest.raises(DataDirBusyError), lock.sole_owner(second, "", second / "db"):
+            pass
+        with lock.sole_owner(second, "the second", second / "none"):
+            pass
+    with lock.sole_owner(second, "the second", second / "db"):
+        pass
+
+
 def test_answers_do_not_wait_for_the_clients_acknowledgement(settings: Settings) -> None:
     from app.server import listen
 
     with listen(settings) as listening:
         assert listening.proto == socket.IPPROTO_TCP  # asyncio turns Nagle's algorithm off for it
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"http://testserver/livez", b"evil.example", 200),
+        (b"HTTP://TESTSERVER:80/livez", b"testserver", 200),
+        (b"http://testserver/%6Civez", b"testserver", 200),
+        (b"http://testserver", b"testserver", 401),
+        (b"http://testserver/static/../api/v1", b"testserver", 404),
+        (b"http://evil.example/livez", b"testserver", 400),
+        (b"http://evil.example@testserver/livez", b"testserver", 400),
+        (b"http:///livez", b"testserver", 400),
+    ],
+)
+def test_a_request_for_a_whole_url_is_one_for_its_path_at_its_host(
+    target: bytes, host: bytes, status: int, tiny_settings: Callable[..., Settings]
+) -> None:
+    asked: dict[str, Any] = {"type": "http", "method": "GET", "query_string": b""}
+    asked |= {"raw_path": target, "path": unquote(target.decode()), "headers": [(b"host", host)]}
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with ThreadPoolExecutor(1) as thread:
+        app = create_app(tiny_settings(auth=True))
+        thread.submit(asyncio.run, app(asked, receive, send)).result(20)
+    assert sent[0]["status"] == status, sent

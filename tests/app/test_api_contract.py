@@ -41,6 +41,8 @@ def test_a_part_of_a_file_is_206(
     end = start + len(part.content) - 1
     assert part.headers["Content-Range"] == f"bytes {start}-{end}/{len(whole)}"
     assert part.headers["ETag"] == client.get(url).headers["ETag"]
+    head = client.head(url, headers={"Range": asked})
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(whole)))
 
 
 def test_parts_that_are_not_there_are_left_out_of_several(
@@ -170,7 +172,9 @@ def test_every_error_is_a_problem_whatever_the_client_would_rather_have(
         ("GET", "/api/v1/jobs/job_0", {}, 404),
         ("GET", "/api/v1/jobs?limit=0", {}, 422),
         ("POST", "/api/v1/jobs", {"content": b"{"}, 422),
-        ("POST", "/api/v1/images", {"content": b"x"}, 422),
+        ("POST", "/api/v1/images", {"content": b"x"}, 415),
+        ("POST", "/api/v1/images", {"data": {"file": "x"}}, 415),
+        ("POST", "/api/v1/images", {"files": {"fyle": b"x"}}, 422),
         ("POST", "/api/v1/images", {"headers": {"Content-Type": "multipart/form-data"}}, 400),
         ("GET", "/api/v1/models", {"headers": {"Authorization": "Bearer no"}}, 401),
         ("GET", "/api/v1/models", {"headers": {"Host": "evil.example"}}, 400),
@@ -193,6 +197,8 @@ def test_every_error_is_a_problem_whatever_the_client_would_rather_have(
         ({"Origin": "HTTP://TestServer"}, 422),  # its own page's; the body is what is wrong
         ({"Content-Length": "2", "Transfer-Encoding": "chunked"}, 400),
         ({f"X-{n}": "a" * 1000 for n in range(70)}, 431),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Encoding": "identity"}, 422),
     ],
 )
 def test_a_head_that_cannot_be_trusted_is_refused(
@@ -257,7 +263,11 @@ def test_an_object_of_very_many_names_is_refused_unread(client: TestClient, last
     assert "an object has 200001 names" in answer.json()["detail"]
 
 
-def test_of_outputs_that_are_none_the_first_is_told(client: TestClient) -> None:
-    answer = client.post("/api/v1/jobs", json=BODY | {"outputs": ["exe"] * 100_000})
+@pytest.mark.parametrize("outputs", [["exe"] * 100_000, ["png"] * 100_000, ["npy", "npy"]])
+def test_of_outputs_that_cannot_be_the_first_fault_is_told(
+    client: TestClient, outputs: list[str]
+) -> None:
+    answer = client.post("/api/v1/jobs", json=BODY | {"outputs": outputs})
     assert answer.status_code == 422
-    assert len(answer.json()["errors"]) == 1
+    (fault,) = answer.json()["errors"]
+    assert fault["pointer"] in ("/outputs", "/outputs/0")

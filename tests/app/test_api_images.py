@@ -94,4 +94,4 @@ def test_names_are_kept_without_folders_and_ids_open_nothing_else(
         found = client.get(f"/api/v1/images/{bad}")
         assert found.status_code == 404, bad
         assert found.headers["Content-Type"] == "application/problem+json"
-    assert client.post("/api/v1/images", data={"other": "x"}).status_code == 422
+    assert client.post("/api/v1/images", files={"other": b"x"}).status_code == 422

@@ -95,9 +95,11 @@ def client(place: tuple[str, Path]) -> Iterator[Client]:
 def test_a_job_from_upload_to_arrays(client: Client, photo: Path, tmp_path: Path) -> None:
     image = client.upload(photo)
     assert (image.width, image.height) == (100, 80)
+    params = {"size": np.int64(32), "stride": np.array(16)}
     job = client.submit(
-        **OCCLUSION, images=[image, photo], target=np.int64(2), metadata={"who": "me"}
-    )
+        "zfnet64", "occlusion", images=[image, photo], params=params, target=np.int64(2),
+        timeout_s=np.float32(600), metadata={"who": "me"},
+    )  # fmt: skip
     found = list(client.iter_results(job))
     assert [(item.n, item.custom_id) for item in found] == [(0, "photo.png"), (1, "photo.png (2)")]
     assert found[0].facts is not None

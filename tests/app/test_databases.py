@@ -20,9 +20,10 @@ from app.db import jobs as store
 from app.db import postgres as dialect
 from app.db import sqlite
 from app.db.engine import Database
-from app.db.models import Job
+from app.db.models import IdempotencyKey, Job
 from app.errors import DatabaseError_
 from app.main import create_app
+from app.services.job_views import JobView
 from app.settings import Settings
 from tests.postgres import PASSWORD, Cluster
 
@@ -237,8 +238,10 @@ def test_jobs_of_the_first_schema_begin_their_story_with_how_they_stand(
             connection.exec_driver_sql(
                 "INSERT INTO jobs (id, state, version, request, fingerprints, error, total, "
                 "succeeded, failed, skipped, created_at, updated_at) VALUES ('job_1', 'failed', 7, "
-                """'{}', '{}', '{"code": "broken"}', 3, 1, 2, 0, 1.5, 2.5)"""
+                """'{"model": "tiny", "method": "deconv"}', '{}', '{"code": "broken"}', """
+                "3, 1, 2, 0, 1.5, 2.5)"
             )
+            connection.exec_driver_sql("INSERT INTO idempotency_keys VALUES ('k', 'h', 'job_1', 1)")
             for n, (state, attempt, deaths) in enumerate(
                 [("succeeded", 5, 1), ("failed", 1, 0), ("failed", 4, 3), ("skipped", 2, 0)]
             ):
@@ -252,6 +255,11 @@ def test_jobs_of_the_first_schema_begin_their_story_with_how_they_stand(
             assert spent.scalars().all() == [2, 1, 3, 0]
             last = connection.execute(sqlalchemy.text("SELECT value, seq FROM counters, jobs"))
             assert [row.value - row.seq for row in last] == [0]
+            answer = connection.execute(sqlalchemy.select(IdempotencyKey.answer)).scalar_one()
+            first = JobView.model_validate(answer)
+            assert (first.id, first.state, first.version, first.counts.total, first.updated_at) == (
+                "job_1", "queued", 1, 3, 1.5
+            )  # fmt: skip
         engine.dispose()
         data = event.data if isinstance(event.data, dict) else json.loads(event.data)
         assert event.version == 7

@@ -1,5 +1,6 @@
 """A dataset's files are decoded within the limits of uploads, by the one conversion."""
 
+import html
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -112,3 +113,36 @@ def test_a_file_that_changed_or_went_meanwhile_is_the_units_error(
     (folder / "some.png").unlink()
     with pytest.raises(UnitError, match="not in 'given' any more"):
         workshop.image(one, str(one.image))
+
+
+@pytest.mark.parametrize("name", ["empty", "drawing", "broken", "incomplete", "wide", "foreign"])
+def test_an_odd_file_has_one_verdict_in_the_same_words_wherever_it_comes_from(
+    name: str, tiny_settings: Make, make_png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    data = {
+        "empty": b"",
+        "drawing": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "broken": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "incomplete": make_png(size=(64, 64))[:-60],
+        "wide": make_png(size=(401, 4)),
+        "foreign": b"PK\x03\x04" + bytes(100),
+    }[name]
+    root = tmp_path / "odd"
+    root.mkdir()
+    (root / "odd.png").write_bytes(data)
+    settings = tiny_settings(datasets={"odd": root}, image_side=400)
+    body = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}}
+    with TestClient(create_app(settings)) as client:
+        upload = client.post("/api/v1/images", files={"file": ("odd.png", data)}).json()
+        odd = {"file": ("odd.png", data)}
+        page = client.post("/occlusion", data={"model": "tiny"}, files=odd)
+        job = client.post(
+            "/api/v1/jobs",
+            json=body | {"inputs": {"dataset": "odd"}},
+            headers={"Prefer": "wait=30"},
+        ).json()
+        (item,) = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
+    assert page.status_code == upload["status"]
+    assert html.escape(upload["detail"]).replace("&#x27;", "&#39;") in page.text
+    assert upload["type"].rpartition(":")[2] == item["error"]["code"]
+    assert item["error"]["detail"].replace(", TIFF, PPM", "") == upload["detail"]

@@ -62,6 +62,7 @@ def test_last_event_id_replays_what_came_after_it(client: TestClient, job: str) 
     for seen in (0, 3, len(whole) - 1):
         rest = parse(client.get(url, headers={"Last-Event-ID": str(seen)}).text)
         assert rest == whole[seen:]
+    assert parse(client.get(url, headers={"Last-Event-ID": ""}).text) == whole
 
 
 def test_a_place_that_the_story_has_not_come_to_is_refused(client: TestClient, job: str) -> None:

@@ -215,19 +215,29 @@ def test_a_job_that_failed_as_a_whole_is_tried_again_with_what_it_skipped(
     assert again["error"] is None
 
 
-def test_a_deleted_job_is_gone_with_its_key_at_once(client: TestClient) -> None:
+@pytest.mark.databases
+def test_a_deleted_job_is_gone_at_once_and_its_key_makes_no_other_within_the_retention(
+    app: FastAPI, client: TestClient
+) -> None:
     inputs = {"dataset": "pictures", "limit": 1}
     body = OCCLUSION | {"inputs": inputs}
-    headers = {"Idempotency-Key": "k", "Prefer": "wait=60"}
-    job = client.post("/api/v1/jobs", json=body, headers=headers).json()["id"]
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/api/v1/jobs", json=body, headers=headers)
+    job = first.json()["id"]
+    ended = client.post("/api/v1/jobs", json=body, headers=headers | {"Prefer": "wait=60"})
+    assert ended.json()["state"] == "succeeded"
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 204
     for end in ("", "/items", "/items/0", "/items/0/heatmap.png", "/results.zip", "/events"):
         assert client.get(f"/api/v1/jobs/{job}{end}").status_code == 404
     assert client.delete(f"/api/v1/jobs/{job}").status_code == 404
     assert client.get("/api/v1/jobs").json()["items"] == []
-    again = client.post("/api/v1/jobs", json=body, headers=headers)
-    assert again.status_code == 200
-    assert again.json()["id"] != job
+    janitor, now = app.state.deconv.janitor, time.time()
+    for passed in (0, GRACE_S + 1, 6 * DAY_S):  # its rows go with the second
+        janitor.tidy(now + passed, old_files=False)
+        again = client.post("/api/v1/jobs", json=body, headers=headers | {"Prefer": "wait=1"})
+        assert (again.status_code, again.content) == (202, first.content)
+    janitor.tidy(now + 7 * DAY_S + 1, old_files=False)
+    assert client.post("/api/v1/jobs", json=body, headers=headers).json()["id"] != job
 
 
 def test_files_of_a_deleted_job_go_except_those_that_another_names(

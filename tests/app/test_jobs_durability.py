@@ -22,12 +22,13 @@ from tests.postgres import Cluster
 KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
 
 SERVE = """
-import sys
+import signal, sys
 from app.errors import AppError
 from app.server import serve
 from app.settings import Settings
 if __name__ == "__main__":
     settings = Settings.model_validate_json(sys.argv[1])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     try:
         serve(settings, lambda settings: print(settings.address, flush=True))
     except AppError as error:
@@ -296,14 +297,18 @@ def test_a_unit_past_its_deadline_fails_alone_and_a_job_past_its_own_expires(
     assert found["counts"]["skipped"] + found["counts"]["succeeded"] == 20
 
 
-def test_sigterm_lets_running_work_end_and_the_next_server_does_the_rest(
-    launch: Callable[..., Server], make_png: Callable[..., bytes]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_lets_running_work_end_and_the_next_server_does_the_rest(
+    number: signal.Signals, launch: Callable[..., Server], make_png: Callable[..., bytes]
 ) -> None:
     server = launch()
     job = submit(server, slow_images(server, make_png, 8))
     at_least(server, job, 1)
     workers = server.workers()
-    server.process.terminate()
+    if number == signal.SIGHUP:  # a closed terminal sends it to all
+        for pid in [*children(server.process.pid), *workers]:
+            os.kill(pid, number)
+    server.process.send_signal(number)
     assert server.process.wait(30) == 0
     assert not any(map(alive, workers))
 

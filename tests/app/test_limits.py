@@ -138,6 +138,18 @@ def test_the_limits_of_a_submission_hold(
     assert client.post("/api/v1/jobs", json=wide).status_code == (400 if over else 422)
 
 
+@pytest.mark.parametrize(("over", "status"), [(0, 422), (1, 400)])
+def test_a_body_has_as_many_objects_as_are_taken_or_is_read_no_further(
+    tiny_settings: Callable[..., Settings], over: int, status: int
+) -> None:
+    with TestClient(create_app(tiny_settings(job_inputs=1))) as client:
+        most = client.get("/api/v1").json()["limits"]["json_objects"]
+        assert most == 1004
+        answer = client.post("/api/v1/jobs", json={"inputs": [{}] * (most - 1 + over)})
+    assert answer.status_code == status
+    assert ("more than 1004 objects" in answer.json()["detail"]) == bool(over)
+
+
 def test_the_limits_of_reading_hold(client: TestClient, make_png: Callable[..., bytes]) -> None:
     limits = client.get("/api/v1").json()["limits"]
     for over, status in ((0, 200), (1, 422)):
@@ -166,7 +178,7 @@ HERE = {
     "file_bytes", "request_bytes", "image_pixels", "image_side", "artifact_bytes",
     "uploads_per_minute", "job_inputs", "json_bytes", "submissions_per_minute", "queued_jobs",
     "metadata_chars", "metadata_entries", "custom_id_chars", "idempotency_key_chars",
-    "object_names",
+    "object_names", "json_objects",
     "job_timeout_s", "page_items", "ranges", "head_bytes", "wait_s", "event_silence_s",
 }  # fmt: skip
 

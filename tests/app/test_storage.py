@@ -1,11 +1,13 @@
 """What is kept on disk: artifacts, the database, a job's items."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -17,6 +19,9 @@ from app.db.engine import Database
 from app.db.models import Base, Job
 from app.db.sqlite import journal_mode
 from app.errors import ArtifactMissingError, DamagedError, DatabaseError_, StorageFullError
+from app.jobs import coordinator
+from app.main import create_app
+from app.settings import Settings
 
 pytestmark = pytest.mark.databases
 
@@ -42,6 +47,48 @@ def test_an_artifact_that_was_emptied_is_missing_and_stored_anew(tmp_path: Path)
         artifacts.read(name)
     assert artifacts.put(b"a picture") == name
     assert artifacts.read(name) == b"a picture"
+
+
+def test_a_link_or_a_folder_in_place_of_an_artifact_is_none(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path / "artifacts")
+    name = store.put(b"some bytes")
+    path, elsewhere = store.path(name), tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"a secret")
+    path.unlink()
+    path.symlink_to(elsewhere)
+    with pytest.raises(ArtifactMissingError):
+        store.read(name)
+    assert store.put(b"some bytes") == name
+    assert (store.read(name), elsewhere.read_bytes()) == (b"some bytes", b"a secret")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ArtifactMissingError):
+        store.path(name)
+    with pytest.raises(StorageFullError):
+        store.put(b"some bytes")
+
+
+def test_an_item_whose_artifacts_cannot_be_looked_up_waits_unharmed(
+    tiny_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "FULL_PAUSE_S", 0.1)
+    settings = tiny_settings()
+    body = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}}
+    body |= {"inputs": {"dataset": "pictures", "limit": 1}}
+    with TestClient(create_app(settings)) as client:
+        done = client.post("/api/v1/jobs", json=body, headers={"Prefer": "wait=30"}).json()
+        assert done["state"] == "succeeded"
+        root = settings.data_dir / "artifacts"
+        root.rename(root.with_name("kept"))
+        root.write_text("in the way")
+        job = client.post("/api/v1/jobs", json=body, headers={"Prefer": "wait=1"}).json()
+        assert job["state"] == "running"
+        root.unlink()
+        root.with_name("kept").rename(root)
+        done = client.get(f"/api/v1/jobs/{job['id']}/events").text
+        assert client.get(f"/api/v1/jobs/{job['id']}").json()["state"] == "succeeded", done
+        (item,) = client.get(f"/api/v1/jobs/{job['id']}/items").json()["items"]
+    assert item["attempt"] == 1
 
 
 def test_a_store_whose_folder_is_none_takes_no_writes(tmp_path: Path) -> None:
@@ -94,6 +141,13 @@ def test_a_corrupt_or_newer_database_is_refused_and_left_as_it_is(tmp_path: Path
     connection.commit()
     connection.close()
     with pytest.raises(DatabaseError_, match="newer version"):
+        Database(newer).migrate()
+    connection = sqlite3.connect(newer)
+    connection.execute("UPDATE alembic_version SET version_num = '0002'")
+    connection.execute("INSERT INTO alembic_version VALUES ('0003')")
+    connection.commit()
+    connection.close()
+    with pytest.raises(DatabaseError_, match="schemas 0002 and 0003"):
         Database(newer).migrate()
 
 

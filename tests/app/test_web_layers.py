@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import deconvnet as dn
+from app.settings import Settings
 from app.urls import Urls, twin
 from deconvnet.address import Unit
+from tests.app.conftest import bearing
 
 
 def _units(client: TestClient, **query: object) -> list[int]:
@@ -128,3 +131,41 @@ def test_own_scale_deconv_is_what_the_index_drew(pages: TestClient, tiny_index: 
     drawn = np.asarray(Image.open(index.sprite("conv2", unit.channel)))[:, : sheet.shape[1]]
     # One grey level: the index and the page round the same numbers after other sums.
     assert np.abs(sheet.astype(int) - drawn.astype(int)).max() <= 1
+
+
+@pytest.fixture
+def smooth(
+    tiny_settings: Callable[..., Settings], tiny_model: str, image_folder: Path, tmp_path: Path
+) -> Iterator[TestClient]:
+    """Pages of a network whose second layer ends in a SiLU, which the deconvnet has no rule for."""
+    text = Path(tiny_model.removesuffix(":build")).read_text()
+    path = tmp_path / "smooth.py"
+    path.write_text(text.replace("self.relu2 = nn.ReLU()", "self.relu2 = nn.SiLU()"))
+    net = dn.load(f"{path}:build", weights=None, device="cpu")
+    dn.build_index(net, image_folder, tmp_path / "index", rule="gradient", progress=False)
+    changes = {"models": {"tiny": f"{path}:build"}, "indexes": {"smooth": tmp_path / "index"}}
+    settings = tiny_settings(**changes, auth=True)
+    with bearing(settings, Accept="text/html,*/*;q=0.8") as client:
+        yield client
+
+
+def test_only_the_rules_that_a_layer_has_are_offered(smooth: TestClient) -> None:
+    told = smooth.get(twin(Urls.unit("tiny", Unit("conv2", 1)))).json()
+    assert [rule["label"] for rule in told["rules"]] == ["Gradient"]
+    assert told["rules"][0]["current"]
+    assert 'rule="gradient"' in told["python"]
+    again = smooth.get(twin(Urls.unit("tiny", Unit("conv2", 1), rule="gradient"))).json()
+    assert all(pair["projection"] for pair in again["pairs"])
+    below = smooth.get(twin(Urls.unit("tiny", Unit("conv1", 1)))).json()
+    assert [rule["label"] for rule in below["rules"]] == ["Deconv", "Guided", "Gradient"]
+    refused = smooth.get(twin(Urls.unit("tiny", Unit("conv2", 1), rule="deconv"))).json()
+    assert "Take gradient" in refused["waiting"]
+
+
+def test_the_unit_under_an_occluder_is_projected_by_a_rule_that_it_has(
+    smooth: TestClient,
+) -> None:
+    told = smooth.get(twin(Urls.occlusion(model="tiny", image="smooth/1"))).json()
+    assert told["problem"] == ""
+    (panel,) = (p for p in told["result"]["panels"] if p["name"] == "projection")
+    assert "by the rule gradient" in panel["picture"]["alt"]
