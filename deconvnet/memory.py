@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from deconvnet.errors import ParameterError
 from deconvnet.nodes import Node
-from deconvnet.room import free_memory
+from deconvnet.room import free_memory, give_back
 
 _SHARE = 0.25  # of free memory, unless a budget is set
 _LIMIT = 128  # beyond this a larger batch gains nothing
@@ -61,12 +62,18 @@ def batch_size(nodes: Sequence[Node], dtype: torch.dtype, device: torch.device) 
     return max(1, min(_LIMIT, budget(device) // max(1, each)))
 
 
+_MISSING = re.compile(
+    "can't allocate memory|not enough memory|bad_alloc|Cannot allocate memory"
+    # oneDNN's, when there is no room for its code or scratch; "primitive descriptor" is another
+    "|could not (create|execute) a primitive(?! desc)"
+)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was missing: Python's, CUDA's, or torch's on the CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = ("can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    return isinstance(error, RuntimeError) and _MISSING.search(str(error)) is not None
 
 
 def in_slices(
@@ -91,10 +98,12 @@ def in_slices(
             if stop - start == 1:
                 raise MemoryError("One image at a time does not fit into memory.") from error
             size = max(1, (stop - start) // 2)
+        else:
+            start = stop
+            if done is not None:
+                done(start)
             continue
-        start = stop
-        if done is not None:
-            done(start)
+        give_back()  # what the failed batch held, now that its error is gone with its frames
     return parts
 
 
