@@ -140,7 +140,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _start(state: AppState) -> None:
     if state.settings.auth:
         _ = state.access.token  # one that cannot be used is said now
-    state.db.migrate()
+    place = state.settings.database_place
+    used = isinstance(place, Path) and place.exists() and any(state.artifacts.files())
+    state.db.migrate(used=used)
     orphans = sum(map(remove_unfinished, (state.artifacts.root, state.compute.cache.root)))
     if orphans := orphans + state.access.remove_unfinished():
         log.info("%d unfinished files of an earlier run removed", orphans)

@@ -42,8 +42,9 @@ class AppState:
     keys_in_flight: set[str] = field(default_factory=set)
 
     def troubles(self) -> dict[str, str]:
-        """The threads that should be at work and are not: what ails each."""
+        """The parts that should be at work and are not: what ails each."""
         found = {
+            "database": self.db.trouble,
             "coordinator": self.jobs.trouble,
             "compute": self.compute.trouble,
             "janitor": self.janitor.trouble,

@@ -20,6 +20,7 @@ class Dialect:
         writer: a single connection, so that writers take turns. While one writes, nobody else
             does, in whatever process; a write sees all that was committed before it began.
         damage: what is broken of what is stored, if that can be told soon.
+        trouble: what keeps the database from being used, though its connections do not show it.
     """
 
     name: str
@@ -27,3 +28,4 @@ class Dialect:
     reader: Engine
     writer: Engine
     damage: Callable[[Connection], str | None] = lambda _: None
+    trouble: Callable[[], str | None] = lambda: None

@@ -93,8 +93,16 @@ class Database:
                 if changed := session.info.get(CHANGED):
                     self._changed(changed)
 
-    def migrate(self) -> None:
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the database from being used, though it may answer; None: nothing does."""
+        return self._dialect.trouble()
+
+    def migrate(self, *, used: bool = False) -> None:
         """Bring the tables up to date; a PostgreSQL database is this server's from here on.
+
+        Args:
+            used: what is stored beside it shows that the database has been used, so it has tables.
 
         Raises:
             DatabaseError_: the database cannot be reached, is corrupt, is another server's, or was
@@ -107,7 +115,7 @@ class Database:
         try:
             with self._dialect.writer.connect() as connection:
                 self._refuse_damaged(connection)
-                self._refuse_newer(connection, ScriptDirectory.from_config(config))
+                self._refuse_other_schemas(connection, ScriptDirectory.from_config(config), used)
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 connection.commit()
@@ -134,9 +142,16 @@ class Database:
                 f"The database {self._dialect.name} is corrupt: {found}. {self._dialect.remedy}"
             )
 
-    def _refuse_newer(self, connection: Connection, scripts: ScriptDirectory) -> None:
+    def _refuse_other_schemas(
+        self, connection: Connection, scripts: ScriptDirectory, used: bool
+    ) -> None:
         known = {revision.revision for revision in scripts.walk_revisions()}
         current = MigrationContext.configure(connection).get_current_heads()
+        if used and not current:
+            raise DatabaseError_(
+                f"The database {self._dialect.name} is empty, but files of its jobs and uploads "
+                f"are stored beside it. {self._dialect.remedy}"
+            )
         if newer := sorted(set(current) - known):
             raise DatabaseError_(
                 f"The database {self._dialect.name} was made by a newer version (schema "

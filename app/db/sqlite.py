@@ -1,6 +1,8 @@
 """SQLite in one file. Writers begin IMMEDIATE, which is its lock of writers."""
 
+import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,31 @@ def dialect(path: Path) -> Dialect:
     for engine, begin in ((reader, _begin), (writer, _begin_immediate)):
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", begin)
+    file = _File(path)
+    event.listen(writer, "connect", file.opened)
     remedy = "Restore a backup, or move the file away to start empty."
-    return Dialect(path.name, remedy, reader, writer, _damage)
+    return Dialect(path.name, remedy, reader, writer, _damage, file.trouble)
+
+
+class _File:
+    """The database's file, which an open connection keeps when another takes its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: os.stat_result | None = None
+
+    def opened(self, *_: Any) -> None:
+        """The writing connection is there, and with it the file."""
+        self._opened = self._path.stat()
+
+    def trouble(self) -> str | None:
+        """Whether it is still in its place."""
+        if self._opened is None:
+            return None
+        with suppress(OSError):
+            if os.path.samestat(self._opened, self._path.stat()):
+                return None
+        return "its file was moved, deleted or replaced; put it back, or start the server again"
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:

@@ -216,6 +216,21 @@ def test_a_part_that_has_ended_is_told_by_readyz(
     assert client.get("/livez").status_code == 200
 
 
+def test_a_database_that_was_moved_is_told_by_readyz_until_it_is_back(
+    app: FastAPI, client: TestClient
+) -> None:
+    place = app.state.deconv.settings.database_place
+    elsewhere = place.with_name("elsewhere")
+    place.rename(elsewhere)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "database: its file was moved" in answer.json()["detail"]
+    place.write_bytes(elsewhere.read_bytes())  # a copy is another file, which nobody writes to
+    assert client.get("/readyz").status_code == 503
+    elsewhere.replace(place)
+    assert client.get("/readyz").status_code == 200
+
+
 def test_a_coordinator_that_hangs_is_told_until_it_moves_again(
     app: FastAPI, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,23 @@ def test_a_database_with_a_page_of_garbage_is_refused_and_left_as_it_is(tmp_path
     assert path.read_bytes() == torn
 
 
+def test_a_database_that_was_emptied_is_refused_and_starts_empty_once_it_is_moved_away(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(data_dir=tmp_path, backend="inline", device="cpu")
+    file = tmp_path / "deconvnet.sqlite"
+    file.touch()  # as the first start leaves it when it is killed at once
+    with TestClient(create_app(settings)):
+        kept = ArtifactStore(tmp_path / "artifacts").put(b"a result")
+    file.write_bytes(b"")
+    for _ in range(2):  # nor is it filled by being refused
+        with pytest.raises(DatabaseError_, match=r"is empty, but files .* Restore a backup, or"):
+            TestClient(create_app(settings)).__enter__()
+    file.unlink()
+    with TestClient(create_app(settings)):
+        assert ArtifactStore(tmp_path / "artifacts").read(kept) == b"a result"
+
+
 def test_a_write_ahead_log_is_used_only_where_sqlite_is_sound() -> None:
     assert journal_mode((3, 40, 1)) == "DELETE"
     assert journal_mode((3, 44, 6)) == journal_mode((3, 50, 7)) == "WAL"
