@@ -227,13 +227,8 @@ class _Builder:
 
     def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A call that does not depend on the image is made once, here."""
-        call: Any = node.target
-        if node.op == "call_method":
-            call, args = getattr(args[0], str(node.target)), args[1:]
-        elif node.op == "call_module":
-            call = self.module.get_submodule(str(node.target))
         try:
-            return call(*args, **kwargs)
+            return _call(self.module, node, args, kwargs)
         except Exception as error:  # the module's own code: anything
             raise GraphError(f"'{self._label(node)}' fails: {reason(error)}.") from error
 
@@ -310,26 +305,99 @@ def eval_copy(module: nn.Module) -> nn.Module:
 
 
 class _Tracer(fx.Tracer):
-    """fx's own, which also looks into modules that are kept in a plain list or dictionary."""
+    """fx's own, which also looks into modules that are kept in a plain list or dictionary.
+
+    Args:
+        trial: images that are sent along: what the module asks of shapes is then told in numbers,
+            with which it may choose its way.
+    """
+
+    def __init__(self, trial: Tensor | None) -> None:
+        super().__init__()
+        self._trial = trial
+        self._running = False
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
+        if self._running:
+            return forward(*args, **kwargs)
         try:
             self.path_of_module(m)
         except NameError:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        if self._trial is None:
+            return super().proxy(node)
+        self._running = True  # modules are run and read as they are, not traced
+        try:
+            node.meta["value"] = self._value(node)
+        finally:
+            self._running = False
+        return _Sized(node, self)
 
-def _trace(module: nn.Module) -> fx.Graph:
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _value(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return node.args[0] if node.args else self._trial
+        if node.op == "get_attr":
+            return _attribute(self.root, str(node.target))
+        return _call(self.root, node, *_values((node.args, dict(node.kwargs))))
+
+
+# What is told of a tensor in numbers, without a look at its values.
+_TOLD = ("shape", "size", "dim", "ndim", "ndimension", "numel", "dtype", "device", "is_cuda")
+
+
+class _Sized(fx.Proxy):
+    """A value during tracing whose shape is known."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TOLD:
+            return getattr(self.node.meta["value"], name)
+        return super().__getattr__(name)
+
+    def __len__(self) -> int:
+        return len(self.node.meta["value"])
+
+
+def _values(argument: Any) -> Any:
+    return fx.node.map_arg(argument, lambda node: node.meta["value"])
+
+
+def _call(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """What a call site gives."""
+    call: Any = node.target
+    if node.op == "call_method":
+        call, args = getattr(args[0], str(node.target)), args[1:]
+    elif node.op == "call_module":
+        call = module.get_submodule(str(node.target))
+    return call(*args, **kwargs)
+
+
+def _trace(module: nn.Module, trial: Tensor) -> fx.Graph:
     try:
-        return _Tracer().trace(module)
+        try:
+            return _Tracer(None).trace(module)
+        except Exception:  # one whose way hangs on the shapes, which takes a pass to know
+            return _Tracer(trial.clone()).trace(module)  # a step may write to it
     except Exception as error:
         raise GraphError(
-            f"{type(module).__name__} cannot be traced: {reason(error).splitlines()[0]}. "
-            "Control flow that depends on the image's values must be taken out of forward."
+            f"{type(module).__name__} cannot be traced on images of {list(trial.shape[1:])}: "
+            f"{reason(error).splitlines()[0]}. {_remedy(error)}"
         ) from error
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, fx.proxy.TraceError):
+        return "Control flow that depends on the image's values must be taken out of forward."
+    return "Give the input_size that fits, or take out of forward what cannot be traced."
 
 
 @contextmanager
@@ -386,7 +454,7 @@ def build(
     trial = torch.randn(_BATCH, *input_size, generator=generator).to(like(copied))
     builder = _Builder(copied, trial)
     with _buffers_kept(copied):
-        builder.build(_trace(copied))
+        builder.build(_trace(copied, trial))
         assert builder.output is not None
         final = builder.output.node
         _verify(copied, trial, builder.results[final])

@@ -1,4 +1,4 @@
-"""Steps across the channels of each place: their mean, their maximum, one for all, gated halves."""
+"""Steps over all channels of each place, or over all places: means, sums, maxima, norms, gates."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.activation import Sigmoid
+from deconvnet.ops.activation import Activation, Sigmoid, raised, reciprocal
 from deconvnet.ops.base import Call, Op, Way, register
-from deconvnet.ops.merge import Expand, ExpandChannels, Product, maximum
+from deconvnet.ops.merge import Expand, ExpandChannels, Product, Scale, Sum, maximum
 from deconvnet.ops.order import Slice
 from deconvnet.ops.pool import AdaptiveAverage
 from deconvnet.ops.shape import GlobalMean, Identity, Reshape
@@ -51,30 +51,98 @@ class ChannelMaximum(Op):
         return [zeros.scatter_(1, kept.expand(n, -1, -1, -1), g)]
 
 
-def _dropped(call: Call, x: Any, keepdim: bool) -> Call:
-    """A call that keeps the dimension of the channels, or that without it."""
-    height, width = x.shape[2:]
-    return call if keepdim else (Reshape((1, height, width), (height, width)), [call])
-
-
 def _dims(x: Any, dim: Any) -> list[int]:
     rank = len(x.shape)
     return sorted(d % rank for d in ([dim] if isinstance(dim, int) else dim or []))
+
+
+def _average(what: str, x: Any, dim: Any) -> tuple[Op, Op, int]:
+    """The mean over all of the map or over the channels, what spreads it again, and of how many.
+
+    Both keep their dimensions.
+    """
+    rank, dims = len(x.shape), _dims(x, dim)
+    if rank == 4 and dims == [1]:
+        return ChannelMean(x.shape[1]), ExpandChannels(x.shape[1]), x.shape[1]
+    if rank != 4 or dims != [2, 3]:
+        raise UnknownOpError(
+            f"A {what} of {list(x.shape[1:])} over dimensions {dims} is unknown; expected the "
+            "whole map, dimensions 2 and 3, or the channels, dimension 1."
+        )
+    height, width = x.shape[2:]
+    return AdaptiveAverage((1, 1), (height, width)), Expand(height, width), height * width
+
+
+def _without(call: Call, x: Any, dim: Any, keepdim: bool) -> Call:
+    """A call that keeps its dimensions, or that without those that it took the mean over."""
+    if keepdim:
+        return call
+    channels, *cells = x.shape[1:]
+    if _dims(x, dim) == [1]:
+        return Reshape((1, *cells), tuple(cells)), [call]
+    return Reshape((channels, 1, 1), (channels,)), [call]
 
 
 @register("mean", torch.mean)
 def mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call:
     """The mean over all of the map, or over the channels."""
     rank, dims = len(input.shape), _dims(input, dim)
-    if rank == 4 and dims == [1]:
-        return _dropped((ChannelMean(input.shape[1]), [input]), input, keepdim)
-    if rank < 3 or dims != list(range(2, rank)) or (keepdim and rank != 4):
-        raise UnknownOpError(
-            f"A mean of {list(input.shape[1:])} over dimensions {dims} is unknown; expected the "
-            "whole map, dimensions 2 and 3, or the channels, dimension 1."
-        )
-    shape = tuple(input.shape[2:])
-    return (AdaptiveAverage((1, 1), shape) if keepdim else GlobalMean(shape)), [input]
+    if rank > 2 and dims == list(range(2, rank)) and not keepdim:
+        return GlobalMean(tuple(input.shape[2:])), [input]
+    average, _, _ = _average("mean", input, dim)
+    return _without((average, [input]), input, dim, keepdim)
+
+
+@register("sum", torch.sum)
+def total(input: Any, dim: Any = None, keepdim: bool = False) -> Call:
+    """The sum over all of the map, or over the channels."""
+    return _without(_sum(input, input, dim), input, dim, keepdim)
+
+
+def _sum(call: Any, x: Any, dim: Any) -> Call:
+    """The sum of what a call gives, whose shape is that of x."""
+    average, _, count = _average("sum", x, dim)
+    return Scale(float(count)), [(average, [call])]
+
+
+@register("var", torch.var)
+def variance(
+    input: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *,
+    correction: float | None = None,
+) -> Call:  # fmt: skip
+    """The variance over all of the map, or over the channels."""
+    average, spread, count = _average("variance", input, dim)
+    correction = float(unbiased) if correction is None else correction
+    away: Call = (Sum([1, -1], None), [input, (spread, [(average, [input])])])
+    squares: Call = (average, [raised(away, 2)])
+    if correction:
+        squares = (Scale(count / (count - correction)), [squares])
+    return _without(squares, input, dim, keepdim)
+
+
+def _root(x: Tensor) -> Tensor:
+    """√x for x ≥ 0, whose derivative at 0 is 0, as that of a norm is."""
+    above = x > 0
+    return torch.where(above, x, 1).sqrt() * above
+
+
+@register("norm", torch.norm)
+def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Call:
+    """The root of the sum of squares, over all of the map or over the channels."""
+    if p not in (2, "fro"):
+        raise UnknownOpError(f"A norm with p={p} is unknown; expected 2.")
+    root: Call = (Activation("root", _root), [_sum(raised(input, 2), input, dim)])
+    return _without(root, input, dim, keepdim)
+
+
+@register(F.normalize)
+def normalize(
+    input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-12, out: None = None
+) -> Call:  # fmt: skip
+    """torch.nn.functional.normalize."""
+    _, spread, _ = _average("norm", input, dim)
+    length: Call = (Activation("clamp", torch.clamp, min=eps), [norm(input, p, dim, True)])
+    return Product(), [input, (spread, [reciprocal(length)])]
 
 
 def largest(input: Any, dim: Any, keepdim: bool) -> Call:
@@ -84,7 +152,7 @@ def largest(input: Any, dim: Any, keepdim: bool) -> Call:
             f"A maximum of {list(input.shape[1:])} over dimensions {_dims(input, dim)} is unknown; "
             "expected that of the channels, dimension 1, or adaptive_max_pool2d."
         )
-    return _dropped((ChannelMaximum(input.shape[1]), [input]), input, keepdim)
+    return _without((ChannelMaximum(input.shape[1]), [input]), input, 1, keepdim)
 
 
 @register("max", torch.max)

@@ -213,7 +213,12 @@ def power(input: Any, exponent: Any) -> Call:
     """A map to the power of a number."""
     if not hasattr(input, "shape") or not isinstance(exponent, int | float):
         raise UnknownOpError("A power is unknown whose base or exponent is not a map and a number.")
-    return Activation("power", torch.pow, exponent=exponent), [input]
+    return raised(input, exponent)
+
+
+def raised(x: Any, exponent: float) -> Call:
+    """A map, or what a call gives, to the power of a number."""
+    return Activation("power", torch.pow, exponent=exponent), [x]
 
 
 @register(torch.square, "square")
@@ -226,6 +231,24 @@ def square(input: Any) -> Call:
 def square_root(input: Any) -> Call:
     """torch.sqrt."""
     return power(input, 0.5)
+
+
+@register(torch.rsqrt, "rsqrt")
+def reciprocal_root(input: Any) -> Call:
+    """torch.rsqrt."""
+    return Activation("reciprocal of the root", torch.rsqrt), [input]
+
+
+@register(torch.reciprocal, "reciprocal")
+def reciprocal(input: Any) -> Call:
+    """torch.reciprocal."""
+    return Activation("reciprocal", torch.reciprocal), [input]
+
+
+@register(torch.log, "log")
+def logarithm(input: Any) -> Call:
+    """torch.log."""
+    return Activation("logarithm", torch.log), [input]
 
 
 @register(torch.exp, "exp")

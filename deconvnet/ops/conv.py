@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.base import POINT, Op, Way, pair, plain, register
-from deconvnet.ops.border import pad
+from deconvnet.ops.border import Sides, pad
 from deconvnet.ops.derived import Derived
 from deconvnet.region import Window
 from deconvnet.switches import spread
@@ -126,21 +126,13 @@ class PerPlace(Conv):
         return self._weight.detach()[:, :, None, None]
 
 
-def _padding(asked: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    """Cells at the top and the bottom, and at the left and the right."""
+def _padding(asked: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> Sides:
+    """Cells at the left, the right, the top and the bottom, as torch.nn.functional.pad has them."""
     if asked == "same":
-        return _same_padding(kernel, dilation)
-    return (0, 0) if asked == "valid" else pair(asked)
-
-
-def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    if any(t % 2 for t in total):
-        raise UnknownOpError(
-            f"A convolution with padding='same' and kernel {kernel} pads unevenly; "
-            "use an odd kernel or pad explicitly."
-        )
-    return (total[0] // 2, total[1] // 2)
+        height, width = (d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+        return (width // 2, width - width // 2, height // 2, height - height // 2)
+    height, width = (0, 0) if asked == "valid" else pair(asked)
+    return (width, width, height, height)
 
 
 @register(torch.conv2d)
@@ -157,9 +149,10 @@ def conv2d(
     if not isinstance(weight, Tensor):
         raise UnknownOpError("A convolution whose kernel is computed from the input is unknown.")
     kernel = (weight.shape[2], weight.shape[3])
-    dilation = pair(dilation)
-    window = Window(kernel, pair(stride), _padding(padding, kernel, dilation), dilation)
-    return Conv(weight, bias, window, groups), [input]
+    left, right, top, bottom = sides = _padding(padding, kernel, pair(dilation))
+    even = (left, top) == (right, bottom)
+    window = Window(kernel, pair(stride), (top, left) if even else (0, 0), pair(dilation))
+    return Conv(weight, bias, window, groups), [input if even else pad(input, sides)]
 
 
 @register(nn.Conv2d)
@@ -167,9 +160,8 @@ def conv_module(module: nn.Conv2d, x: Any) -> tuple[Op, list[Any]]:
     """nn.Conv2d."""
     padding = module.padding
     if module.padding_mode != "zeros":
-        height, width = _padding(padding, pair(module.kernel_size), pair(module.dilation))
-        around = pad(x, (width, width, height, height), module.padding_mode)
-        padding = (0, 0)
+        sides = _padding(padding, pair(module.kernel_size), pair(module.dilation))
+        around, padding = pad(x, sides, module.padding_mode), (0, 0)
     op, inputs = conv2d(
         x, module.weight, module.bias, module.stride, padding, module.dilation, module.groups
     )

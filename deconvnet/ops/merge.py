@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import ProjectionError, UnknownOpError
+from deconvnet.ops.activation import reciprocal
 from deconvnet.ops.base import Op, Rule, Way, register
 
 
@@ -204,24 +205,28 @@ def _broadcast(a: torch.Size, b: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def _meet(what: str, a: Any, b: Any) -> list[Any]:
-    """Two maps of one shape: one that has a value per channel, or one channel, is expanded."""
-    first, second = tuple(a.shape), tuple(b.shape)
-    if first == second:
+    """Two maps of one shape: what has one value per channel, or one channel, is expanded."""
+    both = _broadcast(a.shape, tuple(b.shape))
+    if tuple(a.shape) == tuple(b.shape):
         return [a, b]
-    if len(first) == len(second) == 4:
-        if second == (*first[:2], 1, 1):
-            return [a, (Expand(*first[2:]), [b])]
-        if first == (*second[:2], 1, 1):
-            return [(Expand(*second[2:]), [a]), b]
-        if second == (first[0], 1, *first[2:]):
-            return [a, (ExpandChannels(first[1]), [b])]
-        if first == (second[0], 1, *second[2:]):
-            return [(ExpandChannels(second[1]), [a]), b]
-    raise UnknownOpError(
-        f"A {what} of maps of shapes {list(first[1:])} and {list(second[1:])} broadcasts, which is "
-        "unknown; expected equal shapes, one value per channel, [c, 1, 1], or one channel, "
-        "[1, h, w]."
-    )
+    if both is None or {len(a.shape), len(b.shape)} != {4}:
+        raise UnknownOpError(
+            f"A {what} of maps of shapes {list(a.shape[1:])} and {list(b.shape[1:])} is unknown; "
+            "expected equal shapes, or those of maps [c, h, w] where one has c = 1 or h = w = 1."
+        )
+    return [_expanded(one, both[1:]) for one in (a, b)]
+
+
+def _expanded(x: Any, shape: tuple[int, ...]) -> Any:
+    """A map [c, h, w] of this shape, of one that broadcasts to it."""
+    channels, height, width = x.shape[1:]
+    if (height, width) not in (shape[1:], (1, 1)):
+        raise UnknownOpError(
+            f"A map {list(x.shape[1:])} in place of {list(shape)} is unknown; expected one that is "
+            "expanded along both of its sides, or none."
+        )
+    found = x if (height, width) == shape[1:] else (Expand(*shape[1:]), [x])
+    return found if channels == shape[0] else (ExpandChannels(shape[0]), [found])
 
 
 def _is_map(value: Any) -> bool:
@@ -257,10 +262,13 @@ def mul(a: Any, b: Any) -> tuple[Op, list[Any]]:
 
 @register(operator.truediv, operator.itruediv, torch.div, "div", "div_")
 def div(a: Any, b: Any) -> tuple[Op, list[Any]]:
-    """A map over a constant."""
-    if not _is_map(a) or _is_map(b):
-        raise UnknownOpError("A division by a map is unknown; expected one by a constant.")
-    return Scale(_constant(b, a), divides=True), [a]
+    """A map over a constant or another map, or a constant over a map."""
+    if not _is_map(b):
+        return Scale(_constant(b, a), divides=True), [a]
+    if not _is_map(a):
+        return Scale(_constant(a, b)), [reciprocal(b)]
+    over, under = _meet("quotient", a, b)
+    return Product(), [over, reciprocal(under)]
 
 
 @register(operator.neg, torch.neg, "neg")

@@ -5,6 +5,8 @@ how a network is written down: `deconvnet.layout` takes their transpositions awa
 """
 
 import operator
+from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -91,33 +93,29 @@ class ChannelsLast(Op):
         return self._first
 
 
-def _require_channels(what: str, dim: int, x: Any) -> None:
-    if dim not in (1, 1 - len(x.shape)):
-        raise UnknownOpError(f"A {what} along dimension {dim} is unknown; expected 1.")
-
-
-def _slices(x: Any, sizes: list[int]) -> list[Call]:
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [
-        (Slice(x.shape[1], end - size, end), [x]) for size, end in zip(sizes, ends, strict=True)
-    ]
+def _slices(x: Any, dim: int, sizes: Sequence[int]) -> list[Call]:
+    """Channels one part after the other, of maps that have them first or last."""
+    rank, ends = len(x.shape), list(accumulate(sizes))
+    last = rank == 4 and dim in (3, -1)
+    if not last and dim not in (1, 1 - rank):
+        raise UnknownOpError(f"A split along dimension {dim} is unknown; expected 1.")
+    ops = [Slice(ends[-1], end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    return [(ChannelsLast(op) if last else op, [x]) for op in ops]
 
 
 @register(torch.chunk, "chunk")
 def chunk(input: Any, chunks: int, dim: int = 0) -> list[Call]:
     """torch.chunk of the channels."""
-    _require_channels("chunk", dim, input)
-    return split(input, -(-input.shape[1] // chunks), dim)
+    return split(input, -(-input.shape[dim] // chunks), dim)
 
 
 @register(torch.split, "split")
 def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> list[Call]:
     """torch.split of the channels."""
-    _require_channels("split", dim, tensor)
-    each, count = split_size_or_sections, tensor.shape[1]
+    each, count = split_size_or_sections, tensor.shape[dim]
     if isinstance(each, int):
         each = [min(each, count - first) for first in range(0, count, each)]
-    return _slices(tensor, list(each))
+    return _slices(tensor, dim, each)
 
 
 @register(operator.getitem)

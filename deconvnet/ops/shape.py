@@ -151,3 +151,12 @@ def identity_module(module: nn.Module, x: Any) -> tuple[Op, list[Any]]:
 def identity(x: Any, *_: Any, **__: Any) -> tuple[Op, list[Any]]:
     """Calls that change storage, not values."""
     return Identity(), [x]
+
+
+@register("to", "type_as", "float")
+def cast(x: Any, *asked: Any, **named: Any) -> tuple[Op, list[Any]]:
+    """Calls that change no value of a network in one precision, on one device."""
+    wanted = [one for one in (*asked, *named.values()) if isinstance(one, torch.dtype)]
+    if any(dtype not in (torch.float32, torch.float64) for dtype in wanted):
+        raise UnknownOpError(f"A map in {wanted[0]} is unknown; expected float32 or float64.")
+    return Identity(), [x]

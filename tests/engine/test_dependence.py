@@ -116,7 +116,9 @@ CASES: dict[str, Callable[[Draw], Make]] = {
     "group normalisation": lambda _: nn.GroupNorm(1, CHANNELS),
     "local response normalisation": lambda draw: nn.LocalResponseNorm(draw(st.integers(1, 6))),
     "ReLU": _one_of(F.relu, F.relu6),
-    "activation": _one_of(F.silu, F.gelu, torch.sigmoid, nn.ELU(), torch.exp, lambda x: x**2),
+    "activation": _one_of(
+        F.silu, F.gelu, torch.sigmoid, nn.ELU(), torch.exp, torch.rsqrt, lambda x: x**2
+    ),
     "PReLU": lambda draw: nn.PReLU(draw(st.sampled_from([1, CHANNELS]))),
     "identity": _one_of(nn.Identity(), nn.Dropout()),
     "reshape": _one_of(nn.Flatten(), lambda x: x.reshape(x.size(0), 2, x.size(2) * 2, -1)),

@@ -4,6 +4,7 @@ Judged by autograd through the untouched module; what they score under an occlud
 loop. Their gradient goes down; where the deconvnet has no rule, it is refused with the step.
 """
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache, partial
@@ -225,6 +226,63 @@ class Resized(nn.Module):
         return F.relu(self.up(few)[..., :11] + fine[..., ::2, 1:23:2] - coarse[..., 1:])
 
 
+class Same(nn.Conv2d):
+    """Padded as TensorFlow has it: by as much as the size and the stride leave open."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides: list[int] = []
+        for length, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True):
+            more = max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
+            sides = [more // 2, more - more // 2, *sides]
+        if any(sides):
+            x = F.pad(x, sides)
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
+class Sized(nn.Module):
+    """A way that hangs on shapes, and kernels that pad one side more than the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = Same(8, 8, 3, 2)
+        self.even = nn.Conv2d(8, 8, (4, 3), padding="same")
+        self.own = nn.Conv2d(8, 8, 2, padding="same", padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        images, _, height, width = x.size()
+        x = (x - 1).mul_(2)
+        if height * width > 9 and x.dim() == 4:
+            x = self.same(x)
+        while x.shape[-1] * 2 <= width + 1:
+            x = F.interpolate(x, scale_factor=2)
+        if len(x) != images or x.dtype == torch.float16:
+            raise ValueError
+        x = x[:, :, :height, :width]
+        return F.relu(self.own(F.relu(self.even(x)))).to(x.device)
+
+
+class Normalised(nn.Module):
+    """Divided by what is seen, of channels and of places: its spread, its length, its sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.weight = nn.Parameter(torch.rand(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        away = x - x.mean(1, keepdim=True)
+        x = away / torch.sqrt(away.pow(2).mean(1, keepdim=True) + 1e-3) * self.weight
+        x = self.conv(x) * torch.rsqrt(x.var((2, 3), keepdim=True, unbiased=False) + 0.1)
+        x = F.relu(x) / (1 + F.normalize(x, dim=1) + x.var(1, correction=1).unsqueeze(1))
+        each = x.norm(dim=(2, 3), keepdim=True)
+        shares = x / x.sum(1, keepdim=True).add(1) - x.sum((2, 3)).reciprocal()[:, :, None, None]
+        return (
+            shares
+            + torch.log(1 / (1 + x))
+            + each / (each.mean(1, keepdim=True) + 1e-3) * (x.mean(1, keepdim=True) * each)
+        )
+
+
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "gate": lambda: Gate(by_features=False),
     "gate by features": lambda: Gate(by_features=True),
@@ -243,11 +301,22 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "mirrored": Mirrored,
     "larger": Larger,
     "resized": Resized,
+    "sized": Sized,
+    "normalised": Normalised,
     "activations": lambda: nn.Sequential(
         nn.Conv2d(8, 8, 1), nn.Hardswish(inplace=True), nn.PReLU(8), nn.Mish(), nn.Tanh()
     ),
 }
-BY_EVERY_RULE = ("shuffle", "regrouped", "shortcut", "shifted", "mirrored", "larger", "resized")
+BY_EVERY_RULE = (
+    "shuffle",
+    "regrouped",
+    "shortcut",
+    "shifted",
+    "mirrored",
+    "larger",
+    "resized",
+    "sized",
+)
 BY_GRADIENT = [name for name in BLOCKS if name not in BY_EVERY_RULE]
 
 
@@ -467,8 +536,12 @@ UNKNOWN: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "images repeated": (lambda m, x: x.expand(2, 4, 12, 6), "expansion of"),
     "a power of a map": (lambda m, x: x**x, "power is unknown"),
     "every other channel": (lambda m, x: x[:, ::2], "expected some in order"),
-    "chunks of rows": (lambda m, x: x.chunk(2, 2)[0], "chunk along dimension 2"),
+    "chunks of rows": (lambda m, x: x.chunk(2, 2)[0], "split along dimension 2"),
     "a product that broadcasts": (lambda m, x: x * x[:, :2], "product of maps of shapes"),
+    "a row for each": (lambda m, x: x * x[:, :, :1], "both of its sides"),
+    "another norm": (lambda m, x: x / x.norm(1, 1, keepdim=True), "norm with p=1"),
+    "a variance of rows": (lambda m, x: x / x.var(2, keepdim=True), "variance of .* dimensions"),
+    "half of the digits": (lambda m, x: x.to(torch.float16), "expected float32"),
     "a norm of the map": (lambda m, x: F.layer_norm(x, x.shape[1:]), "layer normalisation of"),
 }  # fmt: skip
 
