@@ -333,7 +333,7 @@ class _Tracer(fx.Tracer):
             return super().proxy(node)
         self._running = True  # modules are run and read as they are, not traced
         try:
-            node.meta["value"] = self._value(node)
+            self._value(node)
         finally:
             self._running = False
         return _Sized(node, self)
@@ -344,11 +344,16 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def _value(self, node: fx.Node) -> Any:
+        if "value" not in node.meta:
+            node.meta["value"] = self._run(node)
+        return node.meta["value"]
+
+    def _run(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
             return node.args[0] if node.args else self._trial
         if node.op == "get_attr":
             return _attribute(self.root, str(node.target))
-        return _call(self.root, node, *_values((node.args, dict(node.kwargs))))
+        return _call(self.root, node, *fx.node.map_arg((node.args, dict(node.kwargs)), self._value))
 
 
 # What is told of a tensor in numbers, without a look at its values.
@@ -365,10 +370,6 @@ class _Sized(fx.Proxy):
 
     def __len__(self) -> int:
         return len(self.node.meta["value"])
-
-
-def _values(argument: Any) -> Any:
-    return fx.node.map_arg(argument, lambda node: node.meta["value"])
 
 
 def _call(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:

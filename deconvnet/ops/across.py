@@ -10,7 +10,7 @@ from deconvnet.errors import UnknownOpError
 from deconvnet.ops.activation import Activation, Sigmoid, raised, reciprocal
 from deconvnet.ops.base import Call, Op, Way, register
 from deconvnet.ops.merge import Expand, ExpandChannels, Product, Scale, Sum, maximum
-from deconvnet.ops.order import Slice
+from deconvnet.ops.order import Slice, permute
 from deconvnet.ops.pool import AdaptiveAverage
 from deconvnet.ops.shape import GlobalMean, Identity, Reshape
 
@@ -89,6 +89,8 @@ def mean(input: Any, dim: Any = None, keepdim: bool = False) -> Call:
     rank, dims = len(input.shape), _dims(input, dim)
     if rank > 2 and dims == list(range(2, rank)) and not keepdim:
         return GlobalMean(tuple(input.shape[2:])), [input]
+    if rank == 4 and dims == [1, 2] and not keepdim:  # of maps with channels last
+        return GlobalMean(tuple(input.shape[1:3])), [permute(input, 0, 3, 1, 2)]
     average, _, _ = _average("mean", input, dim)
     return _without((average, [input]), input, dim, keepdim)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from deconvnet.errors import ProjectionError, UnknownOpError
 from deconvnet.ops.activation import reciprocal
 from deconvnet.ops.base import Op, Rule, Way, register
+from deconvnet.ops.order import ChannelsLast
 
 
 def _varies(constant: Tensor | float | None) -> Tensor | None:
@@ -115,6 +116,9 @@ class Product(Op):
             raise ProjectionError(f"A product of two maps has no {way.rule} rule.")
         x, y = kept.chunk(2, 1)
         return [g * y, g * x]
+
+    def channels_first(self) -> Op:
+        return self
 
 
 class Expand(Op):
@@ -294,11 +298,13 @@ def minimum(a: Any, b: Any) -> tuple[Op, list[Any]]:
 
 @register(torch.cat, torch.concat, torch.concatenate)
 def cat(tensors: Any, dim: int = 0, axis: int | None = None) -> tuple[Op, list[Any]]:
-    """torch.cat along the channels."""
+    """torch.cat along the channels, of maps that have them first or last."""
     dim = dim if axis is None else axis
     if not all(_is_map(x) for x in tensors):
         raise UnknownOpError("A concatenation with a constant is unknown; expected maps alone.")
     rank = len(tensors[0].shape)
-    if dim not in (1, 1 - rank):
+    last = rank == 4 and dim in (3, -1)
+    if not last and dim not in (1, 1 - rank):
         raise UnknownOpError(f"A concatenation along dimension {dim} is unknown; expected 1.")
-    return Concatenate([x.shape[1] for x in tensors]), list(tensors)
+    op = Concatenate([x.shape[dim] for x in tensors])
+    return (ChannelsLast(op) if last else op), list(tensors)

@@ -83,11 +83,11 @@ class ChannelsLast(Op):
         self.kind, self._first = first.kind, first
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return self._first.forward(xs[0].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self._first.forward(*(x.permute(0, 3, 1, 2) for x in xs)).permute(0, 2, 3, 1)
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        (down,) = self._first.descend(g.permute(0, 3, 1, 2), kept, way)
-        return [down.permute(0, 2, 3, 1)]
+        found = self._first.descend(g.permute(0, 3, 1, 2), kept, way)
+        return [down.permute(0, 2, 3, 1) for down in found]
 
     def channels_first(self) -> Op:
         return self._first

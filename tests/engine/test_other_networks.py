@@ -71,7 +71,9 @@ class Last(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.depthwise(x).permute(0, 2, 3, 1)
         y = 0.5 * (self.gamma * self.down(F.gelu(self.up(self.norm(y)))) + 0.1) + 0.2 * y
-        return x + y.permute(0, 3, 1, 2)
+        some, rest = torch.split(y, [3, 5], dim=-1)
+        y = torch.cat([rest, some * some], -1)
+        return x + y.permute(0, 3, 1, 2) + y.mean((1, 2))[:, :, None, None]
 
 
 class Shuffle(nn.Module):
@@ -247,10 +249,11 @@ class Sized(nn.Module):
         self.same = Same(8, 8, 3, 2)
         self.even = nn.Conv2d(8, 8, (4, 3), padding="same")
         self.own = nn.Conv2d(8, 8, 2, padding="same", padding_mode="reflect")
+        self.register_buffer("shift", torch.rand(8, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         images, _, height, width = x.size()
-        x = (x - 1).mul_(2)
+        x = (x - self.shift).mul_(2)
         if height * width > 9 and x.dim() == 4:
             x = self.same(x)
         while x.shape[-1] * 2 <= width + 1:
@@ -512,9 +515,8 @@ UNKNOWN: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "another order back": (
         lambda m, x: m.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 2, 1), "permutation of maps",
     ),
-    "a mean of channels": (
-        lambda m, x: x.permute(0, 2, 3, 1).mean((1, 2)), "mean of .* over dimensions",
-    ),
+    "a mean of rows": (lambda m, x: x.permute(0, 2, 3, 1).mean(1), "mean of channels of maps"),
+    "a mean of channels and rows": (lambda m, x: x.mean((1, 2)), "permutation of maps"),
     "a convolution between": (
         lambda m, x: F.conv2d(x.permute(0, 2, 3, 1), torch.ones(6, 6, 1, 1)).permute(0, 3, 1, 2),
         "convolution of maps",
