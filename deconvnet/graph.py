@@ -1,4 +1,4 @@
-"""From an nn.Module to a graph of our own, through torch.fx; the only file that knows fx.
+"""From an nn.Module, through what `tracing` records with torch.fx, to a graph of our own.
 
 There is one node per call site, so functional, in-place, shared and reused ReLUs and pools are all
 seen. The caller's module is not changed: the graph works on a copy of its structure, in eval mode,
@@ -13,7 +13,7 @@ import copy
 import inspect
 import operator
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,7 @@ from deconvnet.ops.order import Permute
 from deconvnet.ops.shape import Identity, Reshape
 from deconvnet.precision import exact
 from deconvnet.traceable import like, require_traceable
+from deconvnet.tracing import attribute, call, recorded
 
 _HOOKS = {name for name in vars(nn.Module()) if name.endswith("_hooks")}
 _BATCH = 2  # of the trial run: a batch dimension is told from a literal 1
@@ -75,7 +76,7 @@ class _Builder:
                 return
             self.values[node] = _Ref(INPUT, self.trial.shape)
         elif node.op == "get_attr":
-            self.values[node] = _attribute(self.module, str(node.target))
+            self.values[node] = attribute(self.module, str(node.target))
         elif node.op == "output":
             result = self._look_up(node.args[0])
             if not isinstance(result, _Ref):
@@ -228,7 +229,7 @@ class _Builder:
     def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A call that does not depend on the image is made once, here."""
         try:
-            return _call(self.module, node, args, kwargs)
+            return call(self.module, node, args, kwargs)
         except Exception as error:  # the module's own code: anything
             raise GraphError(f"'{self._label(node)}' fails: {reason(error)}.") from error
 
@@ -279,13 +280,6 @@ def _flatten(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _attribute(module: nn.Module, path: str) -> Any:
-    value: Any = module
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
 def eval_copy(module: nn.Module) -> nn.Module:
     """The same structure in eval mode, sharing parameters and buffers with the caller's module.
 
@@ -302,103 +296,6 @@ def eval_copy(module: nn.Module) -> nn.Module:
             f"{type(module).__name__} cannot be copied: {reason(error)}. Parameters that are "
             "computed (weight_norm, spectral_norm) must be made plain ones first."
         ) from error
-
-
-class _Tracer(fx.Tracer):
-    """fx's own, which also looks into modules that are kept in a plain list or dictionary.
-
-    Args:
-        trial: images that are sent along: what the module asks of shapes is then told in numbers,
-            with which it may choose its way.
-    """
-
-    def __init__(self, trial: Tensor | None) -> None:
-        super().__init__()
-        self._trial = trial
-        self._running = False
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
-    ) -> Any:
-        if self._running:
-            return forward(*args, **kwargs)
-        try:
-            self.path_of_module(m)
-        except NameError:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        if self._trial is None:
-            return super().proxy(node)
-        self._running = True  # modules are run and read as they are, not traced
-        try:
-            self._value(node)
-        finally:
-            self._running = False
-        return _Sized(node, self)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._running:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def _value(self, node: fx.Node) -> Any:
-        if "value" not in node.meta:
-            node.meta["value"] = self._run(node)
-        return node.meta["value"]
-
-    def _run(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return node.args[0] if node.args else self._trial
-        if node.op == "get_attr":
-            return _attribute(self.root, str(node.target))
-        return _call(self.root, node, *fx.node.map_arg((node.args, dict(node.kwargs)), self._value))
-
-
-# What is told of a tensor in numbers, without a look at its values.
-_TOLD = ("shape", "size", "dim", "ndim", "ndimension", "numel", "dtype", "device", "is_cuda")
-
-
-class _Sized(fx.Proxy):
-    """A value during tracing whose shape is known."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _TOLD:
-            return getattr(self.node.meta["value"], name)
-        return super().__getattr__(name)
-
-    def __len__(self) -> int:
-        return len(self.node.meta["value"])
-
-
-def _call(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
-    """What a call site gives."""
-    call: Any = node.target
-    if node.op == "call_method":
-        call, args = getattr(args[0], str(node.target)), args[1:]
-    elif node.op == "call_module":
-        call = module.get_submodule(str(node.target))
-    return call(*args, **kwargs)
-
-
-def _trace(module: nn.Module, trial: Tensor) -> fx.Graph:
-    try:
-        try:
-            return _Tracer(None).trace(module)
-        except Exception:  # one whose way hangs on the shapes, which takes a pass to know
-            return _Tracer(trial.clone()).trace(module)  # a step may write to it
-    except Exception as error:
-        raise GraphError(
-            f"{type(module).__name__} cannot be traced on images of {list(trial.shape[1:])}: "
-            f"{reason(error).splitlines()[0]}. {_remedy(error)}"
-        ) from error
-
-
-def _remedy(error: Exception) -> str:
-    if isinstance(error, fx.proxy.TraceError):
-        return "Control flow that depends on the image's values must be taken out of forward."
-    return "Give the input_size that fits, or take out of forward what cannot be traced."
 
 
 @contextmanager
@@ -455,7 +352,7 @@ def build(
     trial = torch.randn(_BATCH, *input_size, generator=generator).to(like(copied))
     builder = _Builder(copied, trial)
     with _buffers_kept(copied):
-        builder.build(_trace(copied, trial))
+        builder.build(recorded(copied, trial))
         assert builder.output is not None
         final = builder.output.node
         _verify(copied, trial, builder.results[final])

@@ -1,0 +1,118 @@
+"""A module's calls, as torch.fx records them; `graph` turns them into a graph of our own."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from deconvnet.errors import GraphError, reason
+
+
+def recorded(module: nn.Module, trial: Tensor) -> fx.Graph:
+    """The calls that a module makes of images like the trial's.
+
+    Raises:
+        GraphError: its way hangs on the images' values, or it fails on them.
+    """
+    try:
+        try:
+            return _Tracer(None).trace(module)
+        except Exception:  # one whose way hangs on the shapes, which takes a pass to know
+            return _Tracer(trial.clone()).trace(module)  # a step may write to it
+    except Exception as error:
+        raise GraphError(
+            f"{type(module).__name__} cannot be traced on images of {list(trial.shape[1:])}: "
+            f"{reason(error).splitlines()[0]}. {_remedy(error)}"
+        ) from error
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, fx.proxy.TraceError):
+        return "Control flow that depends on the image's values must be taken out of forward."
+    return "Give the input_size that fits, or take out of forward what cannot be traced."
+
+
+class _Tracer(fx.Tracer):
+    """fx's own, which also looks into modules that are kept in a plain list or dictionary.
+
+    Args:
+        trial: images that are sent along: what the module asks of shapes is then told in numbers,
+            with which it may choose its way.
+    """
+
+    def __init__(self, trial: Tensor | None) -> None:
+        super().__init__()
+        self._trial = trial
+        self._running = False
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        if self._running:
+            return forward(*args, **kwargs)
+        try:
+            self.path_of_module(m)
+        except NameError:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        if self._trial is None:
+            return super().proxy(node)
+        self._running = True  # modules are run and read as they are, not traced
+        try:
+            self._value(node)
+        finally:
+            self._running = False
+        return _Sized(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._running:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _value(self, node: fx.Node) -> Any:
+        if "value" not in node.meta:
+            node.meta["value"] = self._run(node)
+        return node.meta["value"]
+
+    def _run(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return node.args[0] if node.args else self._trial
+        if node.op == "get_attr":
+            return attribute(self.root, str(node.target))
+        return call(self.root, node, *fx.node.map_arg((node.args, dict(node.kwargs)), self._value))
+
+
+# What is told of a tensor in numbers, without a look at its values.
+_TOLD = ("shape", "size", "dim", "ndim", "ndimension", "numel", "dtype", "device", "is_cuda")
+
+
+class _Sized(fx.Proxy):
+    """A value during tracing whose shape is known."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TOLD:
+            return getattr(self.node.meta["value"], name)
+        return super().__getattr__(name)
+
+    def __len__(self) -> int:
+        return len(self.node.meta["value"])
+
+
+def call(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    """What a call site gives."""
+    called: Any = node.target
+    if node.op == "call_method":
+        called, args = getattr(args[0], str(node.target)), args[1:]
+    elif node.op == "call_module":
+        called = module.get_submodule(str(node.target))
+    return called(*args, **kwargs)
+
+
+def attribute(module: nn.Module, path: str) -> Any:
+    """What stands at a dotted path."""
+    value: Any = module
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
