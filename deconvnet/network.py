@@ -16,7 +16,7 @@ from deconvnet.graph import build
 from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Op
 from deconvnet.ops.derived import state
-from deconvnet.ops.merge import Expand, ExpandChannels, Product
+from deconvnet.ops.merge import Expand, Product
 from deconvnet.preprocess import Preprocess
 from deconvnet.receptive import reach
 from deconvnet.region import Window
@@ -149,7 +149,7 @@ class Network:
         """Call sites that are read by products alone, expanded or as they are."""
         others, multiplied = set[int](), set[int]()
         for node in self.nodes[1:]:
-            factor = isinstance(node.op, Expand | ExpandChannels | Product)
+            factor = isinstance(node.op, Expand | Product)
             (multiplied if factor else others).update(node.inputs)
         return {self.nodes[place].name for place in multiplied - others}
 

@@ -1,5 +1,6 @@
 """Steps over all channels of each place, or over all places: means, sums, maxima, norms, gates."""
 
+from math import prod
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.activation import Activation, Sigmoid, raised, reciprocal
 from deconvnet.ops.base import Call, Op, Way, register
-from deconvnet.ops.merge import Expand, ExpandChannels, Product, Scale, Sum, maximum
-from deconvnet.ops.order import Slice, permute
+from deconvnet.ops.merge import Expand, Product, Scale, Sum, maximum
+from deconvnet.ops.order import ChannelsLast, Slice, permute
 from deconvnet.ops.pool import AdaptiveAverage
 from deconvnet.ops.shape import GlobalMean, Identity, Reshape
 
@@ -59,28 +60,32 @@ def _dims(x: Any, dim: Any) -> list[int]:
 def _average(what: str, x: Any, dim: Any) -> tuple[Op, Op, int]:
     """The mean over all of the map or over the channels, what spreads it again, and of how many.
 
-    Both keep their dimensions.
+    Both keep their dimensions; the channels are first or last.
     """
-    rank, dims = len(x.shape), _dims(x, dim)
-    if rank == 4 and dims == [1]:
-        return ChannelMean(x.shape[1]), ExpandChannels(x.shape[1]), x.shape[1]
-    if rank != 4 or dims != [2, 3]:
+    dims, shape = _dims(x, dim), tuple(x.shape[1:])
+    if len(shape) != 3 or dims not in ([1], [2, 3], [3], [1, 2]):
         raise UnknownOpError(
-            f"A {what} of {list(x.shape[1:])} over dimensions {dims} is unknown; expected the "
-            "whole map, dimensions 2 and 3, or the channels, dimension 1."
+            f"A {what} of {list(shape)} over dimensions {dims} is unknown; expected the whole map, "
+            "dimensions 2 and 3, or the channels, dimension 1."
         )
-    height, width = x.shape[2:]
-    return AdaptiveAverage((1, 1), (height, width)), Expand(height, width), height * width
+    last = dims in ([3], [1, 2])
+    channels, cells = (shape[2], shape[:2]) if last else (shape[0], shape[1:])
+    op = ChannelMean(channels) if len(dims) == 1 else AdaptiveAverage((1, 1), (cells[0], cells[1]))
+    count = channels if len(dims) == 1 else prod(cells)
+    return ChannelsLast(op) if last else op, Expand(_kept(x, dims), shape), count
+
+
+def _kept(x: Any, dims: list[int]) -> tuple[int, ...]:
+    return tuple(1 if dim in dims else n for dim, n in enumerate(x.shape) if dim)
 
 
 def _without(call: Call, x: Any, dim: Any, keepdim: bool) -> Call:
     """A call that keeps its dimensions, or that without those that it took the mean over."""
+    dims = _dims(x, dim)
     if keepdim:
         return call
-    channels, *cells = x.shape[1:]
-    if _dims(x, dim) == [1]:
-        return Reshape((1, *cells), tuple(cells)), [call]
-    return Reshape((channels, 1, 1), (channels,)), [call]
+    left = tuple(n for place, n in enumerate(x.shape) if place and place not in dims)
+    return Reshape(_kept(x, dims), left), [call]
 
 
 @register("mean", torch.mean)
@@ -126,6 +131,16 @@ def _root(x: Tensor) -> Tensor:
     """√x for x ≥ 0, whose derivative at 0 is 0, as that of a norm is."""
     above = x > 0
     return torch.where(above, x, 1).sqrt() * above
+
+
+@register("std", torch.std)
+def deviation(
+    input: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *,
+    correction: float | None = None,
+) -> Call:  # fmt: skip
+    """The standard deviation over all of the map, or over the channels."""
+    squares = variance(input, dim, unbiased, True, correction=correction)
+    return _without(raised(squares, 0.5), input, dim, keepdim)
 
 
 @register("norm", torch.norm)
@@ -185,14 +200,12 @@ def expand(x: Any, *sizes: Any) -> Call:
     wanted = tuple(n if n != -1 else k for n, k in zip(wanted, own, strict=True))
     if wanted == own:
         return Identity(), [x]
-    if len(own) == 3 and own == (wanted[0], 1, 1):
-        return Expand(wanted[1], wanted[2]), [x]
-    if len(own) == 3 and own == (1, *wanted[1:]):
-        return ExpandChannels(wanted[0]), [x]
-    raise UnknownOpError(
-        f"An expansion of {list(own)} to {list(wanted)} is unknown; expected one of [c, 1, 1] over "
-        "a map, or of [1, h, w] over channels."
-    )
+    if len(own) != 3 or any(k not in (1, n) for n, k in zip(wanted, own, strict=True)):
+        raise UnknownOpError(
+            f"An expansion of {list(own)} to {list(wanted)} is unknown; expected that of one cell "
+            "along a dimension of a map."
+        )
+    return Expand(own, wanted), [x]
 
 
 @register(F.glu)

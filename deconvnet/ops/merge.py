@@ -4,6 +4,7 @@ A product of two maps (a gate, an attention over channels) goes down by its deri
 """
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from deconvnet.errors import ProjectionError, UnknownOpError
 from deconvnet.ops.activation import reciprocal
-from deconvnet.ops.base import Op, Rule, Way, register
+from deconvnet.ops.base import POINT, Op, Rule, Way, register
 from deconvnet.ops.order import ChannelsLast
 
 
@@ -122,34 +123,30 @@ class Product(Op):
 
 
 class Expand(Op):
-    """One value per channel over a whole map, [n, c, 1, 1] → [n, c, h, w]."""
+    """One cell of a dimension along all of it, as in [n, c, 1, 1] → [n, c, h, w].
+
+    Args:
+        source: (c, h, w) before.
+        target: (c, h, w) after.
+    """
 
     kind = "expansion"
-    window = None
 
-    def __init__(self, height: int, width: int) -> None:
-        self.size = (height, width)
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        return xs[0].expand(-1, -1, *self.size)
-
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g.sum((2, 3), keepdim=True)]
-
-
-class ExpandChannels(Op):
-    """One channel for all, [n, 1, h, w] → [n, c, h, w]."""
-
-    kind = "expansion over channels"
-
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
+    def __init__(self, source: Sequence[int], target: Sequence[int]) -> None:
+        self.source, self.target = tuple(source), tuple(target)
+        self.window = POINT if self.source[1:] == self.target[1:] else None
+        both = enumerate(zip(self.source, self.target, strict=True))
+        self._grown = {dim + 1: wide for dim, (narrow, wide) in both if narrow != wide}
 
     def forward(self, *xs: Tensor) -> Tensor:
-        return xs[0].expand(-1, self.channels, -1, -1)
+        return xs[0].expand([self._grown.get(dim, -1) for dim in range(xs[0].dim())])
 
     def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        return [g.sum(1, keepdim=True)]
+        return [g.sum(list(self._grown), keepdim=True)]
+
+    def channels_first(self) -> Op:
+        (*cells, channels), (*more, wide) = self.source, self.target
+        return Expand((channels, *cells), (wide, *more))
 
 
 class Larger(Op):
@@ -209,28 +206,20 @@ def _broadcast(a: torch.Size, b: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def _meet(what: str, a: Any, b: Any) -> list[Any]:
-    """Two maps of one shape: what has one value per channel, or one channel, is expanded."""
+    """Two maps of one shape: what has one cell along a dimension of the other is expanded."""
     both = _broadcast(a.shape, tuple(b.shape))
-    if tuple(a.shape) == tuple(b.shape):
-        return [a, b]
-    if both is None or {len(a.shape), len(b.shape)} != {4}:
+    if both is None or len(a.shape) != len(b.shape) or (a.shape != b.shape and len(both) != 4):
         raise UnknownOpError(
             f"A {what} of maps of shapes {list(a.shape[1:])} and {list(b.shape[1:])} is unknown; "
-            "expected equal shapes, or those of maps [c, h, w] where one has c = 1 or h = w = 1."
+            "expected equal shapes, or maps [c, h, w] of which one is expanded."
         )
-    return [_expanded(one, both[1:]) for one in (a, b)]
+    return [expanded(one, both[1:]) for one in (a, b)]
 
 
-def _expanded(x: Any, shape: tuple[int, ...]) -> Any:
-    """A map [c, h, w] of this shape, of one that broadcasts to it."""
-    channels, height, width = x.shape[1:]
-    if (height, width) not in (shape[1:], (1, 1)):
-        raise UnknownOpError(
-            f"A map {list(x.shape[1:])} in place of {list(shape)} is unknown; expected one that is "
-            "expanded along both of its sides, or none."
-        )
-    found = x if (height, width) == shape[1:] else (Expand(*shape[1:]), [x])
-    return found if channels == shape[0] else (ExpandChannels(shape[0]), [found])
+def expanded(x: Any, shape: tuple[int, ...]) -> Any:
+    """A map of this shape, of one that broadcasts to it."""
+    own = tuple(x.shape[1:])
+    return x if own == shape else (Expand(own, shape), [x])
 
 
 def _is_map(value: Any) -> bool:
@@ -279,6 +268,16 @@ def div(a: Any, b: Any) -> tuple[Op, list[Any]]:
 def neg(a: Any) -> tuple[Op, list[Any]]:
     """-a."""
     return Scale(-1.0), [a]
+
+
+@register(torch.addcmul, "addcmul")
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> tuple[Op, list[Any]]:
+    """A map times two constants, plus one: input + value · tensor1 · tensor2."""
+    if _is_map(input) or _is_map(tensor1) == _is_map(tensor2):
+        raise UnknownOpError("An addcmul is unknown that has not one map, as a factor.")
+    x, factor = (tensor1, tensor2) if _is_map(tensor1) else (tensor2, tensor1)
+    scale = Scale(_constant(factor if value == 1 else factor * value, x))
+    return Sum([1], _constant(input, x)), [(scale, [x])]
 
 
 @register(torch.maximum, "maximum")

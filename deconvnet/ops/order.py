@@ -132,14 +132,17 @@ def getitem(x: Any, index: Any) -> Call:
             f"An index {list(index)} is unknown; expected channels, [:, a:b], or a part of the "
             "map, [:, :, a:b, c:d]."
         )
-    if wanted == everything and len(places) == 2:
-        return crop(x, *places)
+    part = None
     if any(one != everything for one in places):
-        raise UnknownOpError(f"An index {list(index)} is unknown; take the channels first.")
+        if len(places) != 2:
+            raise UnknownOpError(f"An index {list(index)} of {list(x.shape[1:])} is unknown.")
+        part = crop(x, *places)
+    if part is not None and wanted == everything:
+        return part
     first, last, step = wanted.indices(x.shape[1])
     if step != 1 or last <= first:
         raise UnknownOpError(f"Channels {first}:{last}:{step} are unknown; expected some in order.")
-    return Slice(x.shape[1], first, last), [x]
+    return Slice(x.shape[1], first, last), [x if part is None else part]
 
 
 def _spelled(index: tuple[Any, ...], rank: int) -> tuple[Any, ...]:

@@ -125,7 +125,7 @@ CASES: dict[str, Callable[[Draw], Make]] = {
 }
 # What is not left of a traced network, or stands in it only between others (`test_other_networks`).
 BETWEEN = {
-    "permutation", "channels last", "expansion", "expansion over channels", "layer normalisation",
+    "permutation", "channels last", "expansion", "layer normalisation",
 }  # fmt: skip
 # The windows of these hold more than what an output sees.
 HULLS = {"padding with own values"}

@@ -286,6 +286,22 @@ class Normalised(nn.Module):
         )
 
 
+class Responses(nn.Module):
+    """Channels put last, weighed by how much each responds (Woo et al. 2023, arXiv:2301.00808)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.rand(8)), nn.Parameter(torch.rand(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.permute(0, 2, 3, 1) + 0.1
+        each = y.norm(p=2, dim=(1, 2), keepdim=True)
+        weighed = y * (each / (each.mean(dim=-1, keepdim=True) + 1e-6))
+        y = y + torch.addcmul(self.beta.view(1, 1, 1, -1), self.gamma.view(1, 1, 1, -1), weighed)
+        y = y / (y.std(-1, keepdim=True, unbiased=False) + 0.1)
+        return y.permute(0, 3, 1, 2) * x[:, :, :1] + x[:, :1, :, :1]
+
+
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "gate": lambda: Gate(by_features=False),
     "gate by features": lambda: Gate(by_features=True),
@@ -306,6 +322,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "resized": Resized,
     "sized": Sized,
     "normalised": Normalised,
+    "responses": Responses,
     "activations": lambda: nn.Sequential(
         nn.Conv2d(8, 8, 1), nn.Hardswish(inplace=True), nn.PReLU(8), nn.Mish(), nn.Tanh()
     ),
@@ -524,7 +541,6 @@ UNKNOWN: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "images for channels": (lambda m, x: x.transpose(0, 1), "mixes images"),
     "one row": (lambda m, x: x[:, :, 0], "expected channels"),
     "one channel": (lambda m, x: x[:, 0], "expected channels"),
-    "channels and rows": (lambda m, x: x[:, 1:, 1:], "take the channels first"),
     "no rows": (lambda m, x: x[:, :, 4:4], "leaves nothing"),
     "where a maximum is": (lambda m, x: x * x.max(1, keepdim=True)[1], "1 is unknown"),
     "where a maximum is, by name": (
@@ -540,7 +556,7 @@ UNKNOWN: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "every other channel": (lambda m, x: x[:, ::2], "expected some in order"),
     "chunks of rows": (lambda m, x: x.chunk(2, 2)[0], "split along dimension 2"),
     "a product that broadcasts": (lambda m, x: x * x[:, :2], "product of maps of shapes"),
-    "a row for each": (lambda m, x: x * x[:, :, :1], "both of its sides"),
+    "an addcmul of two maps": (lambda m, x: torch.addcmul(x, x, x), "not one map, as a factor"),
     "another norm": (lambda m, x: x / x.norm(1, 1, keepdim=True), "norm with p=1"),
     "a variance of rows": (lambda m, x: x / x.var(2, keepdim=True), "variance of .* dimensions"),
     "half of the digits": (lambda m, x: x.to(torch.float16), "expected float32"),
