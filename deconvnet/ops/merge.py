@@ -213,10 +213,10 @@ def _meet(what: str, a: Any, b: Any) -> list[Any]:
             f"A {what} of maps of shapes {list(a.shape[1:])} and {list(b.shape[1:])} is unknown; "
             "expected equal shapes, or maps [c, h, w] of which one is expanded."
         )
-    return [expanded(one, both[1:]) for one in (a, b)]
+    return [_expanded(one, both[1:]) for one in (a, b)]
 
 
-def expanded(x: Any, shape: tuple[int, ...]) -> Any:
+def _expanded(x: Any, shape: tuple[int, ...]) -> Any:
     """A map of this shape, of one that broadcasts to it."""
     own = tuple(x.shape[1:])
     return x if own == shape else (Expand(own, shape), [x])
