@@ -8,8 +8,9 @@ from typing import Any
 from deconvnet.errors import AddressError
 
 _NUMBER = "[0-9]{1,9}"
+_LAYER = r"[^\s@]+"
 _UNIT = re.compile(
-    rf"(?P<layer>[^\s@]+):(?P<channel>{_NUMBER})(?:@(?P<y>{_NUMBER}),(?P<x>{_NUMBER}))?"
+    rf"(?P<layer>{_LAYER}):(?P<channel>{_NUMBER})(?:@(?P<y>{_NUMBER}),(?P<x>{_NUMBER}))?"
 )
 
 
@@ -20,6 +21,11 @@ def natural(value: Any) -> int | None:
     except TypeError:
         number = -1
     return number if number >= 0 else None
+
+
+def spells_layer(name: Any) -> bool:
+    """Whether units of a layer of this name can be spelled."""
+    return isinstance(name, str) and re.fullmatch(_LAYER, name) is not None
 
 
 @dataclass(frozen=True, order=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from deconvnet.address import natural
-from deconvnet.errors import ParameterError
+from deconvnet.errors import InputError, ParameterError
 from deconvnet.forward import check_input, record
 from deconvnet.graph import eval_copy
 from deconvnet.network import Network, trace
@@ -58,7 +58,7 @@ def _whole_numbers(given: Any) -> tuple[int, ...]:
 def _baseline(inputs: Tensor, baselines: Any) -> Tensor:
     """What hides the inputs, in their shape."""
     try:
-        return torch.as_tensor(baselines).to(inputs).expand_as(inputs)
+        return torch.as_tensor(baselines, dtype=inputs.dtype).to(inputs).expand_as(inputs)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ParameterError(
             f"baselines is {baselines!r:.80}, expected a number, or a tensor that broadcasts to "
@@ -181,6 +181,8 @@ class Occlusion:
             baselines: what the window shows; a number, or a tensor that broadcasts. None: 0.
             perturbations_per_eval: windows run together.
         """
+        if not isinstance(inputs, Tensor):
+            raise InputError(f"inputs is a {type(inputs).__name__}, expected a tensor [n, …].")
         shape = tuple(inputs.shape[1:])
         window = _whole_numbers(sliding_window_shapes)
         if len(window) != len(shape) or any(

@@ -31,6 +31,11 @@ def checked(net: Network, x: Tensor) -> Tensor:
         InputError: another shape, NaN or infinity among the values, or a tensor of another kind.
         GraphError: the network's parameters have gone to another device or precision.
     """
+    if not isinstance(net, Network):
+        raise InputError(
+            f"The network is a {type(net).__name__}, expected a dn.Network; dn.trace(module, "
+            "input_size) makes one of a torch.nn.Module."
+        )
     if not isinstance(x, Tensor):
         raise InputError(f"The input is a {type(x).__name__}, expected a tensor [n, c, h, w].")
     if x.dim() == 3:
@@ -45,7 +50,7 @@ def checked(net: Network, x: Tensor) -> Tensor:
     if here != net.made_in:
         raise GraphError(
             f"The parameters of {net.name} are {_spelt(here)} now, and were {_spelt(net.made_in)} "
-            "when it was traced; trace it again."
+            "when it was traced; trace it again, or make the Deconvnet anew."
         )
     if x.is_complex() or x.layout != torch.strided or x.is_meta:
         raise InputError(
@@ -55,6 +60,7 @@ def checked(net: Network, x: Tensor) -> Tensor:
     x = x.detach().to(*here)
     if not finite(x):
         raise InputError("The input holds NaN or infinity; preprocess the image again.")
+    net.refresh()
     return x
 
 

@@ -57,6 +57,8 @@ class _Builder:
         self.latest: dict[int, int] = {}  # mutated node → node that holds its value now
         self.results: dict[int, Tensor] = {INPUT: trial}
         self.output: _Ref | None = None
+        self.own = {id(t) for t in (*module.parameters(), *module.buffers())}
+        self.read: dict[int, Tensor] = {}  # those of them that constants were computed from
 
     def build(self, graph: fx.Graph) -> None:
         for node in graph.nodes:
@@ -131,6 +133,7 @@ class _Builder:
             key = type(called)
             args = (called, *args)
         builder = table.builder_for(key)
+        kwargs = {name: value for name, value in kwargs.items() if not _idle(name, value)}
         if builder is None:
             raise UnknownOpError(self._unknown(key))
         try:
@@ -208,7 +211,7 @@ class _Builder:
             return False
         asked = kwargs.get("inplace", _given(node.target, args).get("inplace", False))
         written = name.endswith("_") and not name.endswith("__")
-        return bool(asked) or written or name in ("iadd", "isub", "imul", "itruediv")
+        return bool(asked) or written or name in ("iadd", "isub", "imul", "itruediv", "ipow")
 
     def _shape_query(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         first = args[0] if args else None
@@ -228,6 +231,14 @@ class _Builder:
 
     def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A call that does not depend on the image is made once, here."""
+        called = []
+        if node.op == "call_module":
+            called = list(self.module.get_submodule(str(node.target)).parameters())
+        self.read.update(
+            (id(value), value)
+            for value in (*called, *_flatten((args, kwargs)))
+            if isinstance(value, Tensor) and id(value) in self.own
+        )
         try:
             return call(self.module, node, args, kwargs)
         except Exception as error:  # the module's own code: anything
@@ -253,6 +264,11 @@ def _one_of(given: tuple[Any, ...], which: Any) -> Any:
         raise UnknownOpError(
             f"of what this call gives, {which!r} is unknown; expected one of the {len(given)} maps."
         ) from error
+
+
+def _idle(name: str, value: Any) -> bool:
+    """Whether an argument is one that many functions have and that asks for nothing."""
+    return value is None and name in ("out", "dtype")
 
 
 def _name(node: fx.Node) -> str:
@@ -311,36 +327,45 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _verify(module: nn.Module, trial: Tensor, ours: Tensor) -> None:
-    """Compare with the module's own output, in a batch of another size than the trial's.
+    """Compare with the module's own output, in batches of other sizes than the trial's.
 
     What a graph has taken over of the trial's batch (its size as a number) shows so.
     """
-    try:
-        theirs = module(torch.cat([trial, trial[:1]]))
-    except Exception as error:  # the module's own code: anything
-        raise GraphError(
-            f"{type(module).__name__} fails on {_BATCH + 1} images of {list(trial.shape[1:])}: "
-            f"{reason(error).splitlines()[0]}. It must take any number of them."
-        ) from error
-    expected = torch.cat([ours, ours[:1]])
+    for places in ([0], [0, 1, 0]):
+        try:
+            theirs = module(trial[places])
+        except Exception as error:  # the module's own code: anything
+            raise GraphError(
+                f"{type(module).__name__} fails on a batch of {[len(places), *trial.shape[1:]]}: "
+                f"{reason(error).splitlines()[0]}. It must take any number of images."
+            ) from error
+        if not _agree(theirs, ours[places]):
+            raise GraphError(
+                f"The graph of {type(module).__name__} does not reproduce its output. The usual "
+                "causes are an in-place operation on a tensor that is used again (use its "
+                "out-of-place form), a result that depends on how many images there are, and a way "
+                "that depends on what kind of object the input is (isinstance)."
+            )
+
+
+def _agree(theirs: Tensor, ours: Tensor) -> bool:
     scale = float(theirs.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
-    tolerance = torch.finfo(trial.dtype).eps ** 0.5  # rounding in another order stays far below it
-    if theirs.shape != expected.shape or not torch.allclose(
-        theirs, expected, rtol=0.0, atol=tolerance * scale, equal_nan=True
-    ):
-        raise GraphError(
-            f"The graph of {type(module).__name__} does not reproduce its output. The usual causes "
-            "are an in-place operation on a tensor that is used again (use its out-of-place form), "
-            "and a result that depends on how many images there are."
-        )
+    tolerance = torch.finfo(ours.dtype).eps ** 0.5  # rounding in another order stays far below it
+    return theirs.shape == ours.shape and torch.allclose(
+        theirs.to(ours.dtype), ours, rtol=0.0, atol=tolerance * scale, equal_nan=True
+    )
 
 
 @torch.no_grad()
 @exact
 def build(
     module: nn.Module, input_size: tuple[int, int, int]
-) -> tuple[nn.Module, tuple[Node, ...]]:
-    """(eval copy of the module, its nodes in order of execution; the input first, the output last).
+) -> tuple[nn.Module, tuple[Node, ...], tuple[Tensor, ...]]:
+    """The module as a graph.
+
+    Returns:
+        an eval copy of it; its nodes in order of execution, the input first, the output last; and
+        the parameters and buffers that `forward` computes constants from, which are in the nodes.
 
     Raises:
         GraphError: it cannot be traced, or the graph does not reproduce it.
@@ -360,4 +385,4 @@ def build(
         nodes = as_maps(traced)
         if nodes != traced:
             _verify(copied, trial, run(nodes, trial))
-    return copied, tuple(nodes)
+    return copied, tuple(nodes), tuple(builder.read.values())

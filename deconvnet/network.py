@@ -1,6 +1,6 @@
 """A traced network with its landmarks: what `load` and `trace` give, and everything else takes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deconvnet import fingerprint, zoo
+from deconvnet.address import spells_layer
 from deconvnet.errors import AddressError, ParameterError, nearest
 from deconvnet.graph import build
 from deconvnet.nodes import INPUT
@@ -69,6 +70,17 @@ class LayerTable(Mapping[str, Layer]):
         return "\n".join(rows)
 
 
+def _names_of_classes(given: Any, output: tuple[int, ...]) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise ParameterError(f"classes is {given!r:.80}, expected a list of names.")
+    names = tuple(given)
+    if len(output) == 1 and len(names) != output[0]:
+        raise ParameterError(f"classes has {len(names)} names, expected {output[0]}, as outputs.")
+    return names
+
+
 class Network:
     """A traced network: what `load` and `trace` give, and everything else takes.
 
@@ -97,17 +109,22 @@ class Network:
         weights: str | None = None,
     ) -> None:
         self.name = name or type(module).__name__
-        self.module, self.nodes = build(module, input_size)
+        self.module, self.nodes, self._read = build(module, input_size)
+        self._computed_from = state(self._read)
         self._like = like(self.module)  # asked often, and slowly found
         self.made_in = (self.device, self.dtype)
         self.input_size = (input_size[0], input_size[1], input_size[2])
+        if not isinstance(preprocess, Preprocess | None):
+            raise ParameterError(
+                f"preprocess is {preprocess!r:.80}, expected a deconvnet.preprocess.Preprocess."
+            )
         self.preprocess = preprocess or Preprocess((input_size[1], input_size[2]))
         if tuple(self.preprocess.size) != self.input_size[1:]:
             raise ParameterError(
                 f"preprocess gives images of {self.preprocess.size}, expected those of the "
                 f"input_size, {self.input_size[1:]}."
             )
-        self.classes = tuple(classes) if classes is not None else None
+        self.classes = _names_of_classes(classes, self.nodes[-1].shape)
         self.labels = tuple(labels) if labels is not None else None
         self.spec, self.weights = spec, weights
         self.place = {node.name: rank for rank, node in enumerate(self.nodes)}
@@ -118,12 +135,24 @@ class Network:
             )
         self.landmarks = dict(landmarks) if landmarks else self._stages()
         for landmark, node in self.landmarks.items():
+            if not spells_layer(landmark):
+                raise AddressError(
+                    f"A landmark is named {landmark!r:.80}, expected a text without spaces and @."
+                )
             if self.place.get(node, INPUT) == INPUT:
                 raise AddressError(
-                    f"Landmark '{landmark}' is '{node}', which is not a call site of {self.name}; "
+                    f"Landmark '{landmark}' is {node!r}, which is not a call site of {self.name}; "
                     f"{nearest(str(node), list(self.place)[1:])}."
                 )
         self.cache: dict[Any, Any] = {}  # plans derived from the graph, never results
+
+    def refresh(self) -> None:
+        """Compute anew what `forward` makes of parameters alone, if those were written to."""
+        now = state(self._read)
+        if self._read and (now is None or now != self._computed_from):
+            _, self.nodes, self._read = build(self.module, self.input_size)
+            self._computed_from = state(self._read)
+            self.cache.clear()
 
     def _stages(self) -> dict[str, str]:
         """Landmarks for a network that names none: the last nonlinearity at each size of the map.
@@ -174,6 +203,7 @@ class Network:
     @property
     def fingerprint(self) -> str:
         """Content key of weights, architecture and preprocessing: hex, 64 characters."""
+        self.refresh()
         weights = self.module.state_dict()
         now = state(weights.values())
         held = self.cache.get("fingerprint")

@@ -47,7 +47,7 @@ class Occluder:
     def __post_init__(self) -> None:
         for name in ("size", "stride"):
             number = natural(getattr(self, name))
-            if number is None:
+            if not number:
                 raise ParameterError(
                     f"{name} is {getattr(self, name)!r}, expected a number of pixels from 1."
                 )

@@ -231,7 +231,7 @@ def project(
         AddressError: no such unit. InputError: another shape of x. ProjectionError: NaN.
         ParameterError: an unknown rule, or numbers of images and units that do not pair.
     """
-    single = isinstance(unit, str | Unit)
+    single = isinstance(unit, str | bytes | Unit)
     several = unit if isinstance(unit, Iterable) and not single else [unit]
     units = [Unit.parse(u) for u in several]
     x = checked(net, x)

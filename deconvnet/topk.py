@@ -24,6 +24,7 @@ from deconvnet.errors import ParameterError
 _Rows = dict[str, NDArray[Any]]  # columns of one length, by the names of _DTYPES and "channel"
 
 EMPTY = -1  # image id of a place that nothing has taken yet
+MOST = 10_000  # entries of a channel
 UNGROUPED = -1  # group of an entry that no cap applies to
 
 _DTYPES = {"value": np.float32, "image": np.int64, "y": np.int32, "x": np.int32, "group": np.int64}
@@ -61,8 +62,8 @@ class TopK:
     group: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ParameterError(f"k is {self.k}, expected 1 or more.")
+        if not 1 <= self.k <= MOST:
+            raise ParameterError(f"k is {self.k}, expected 1 to {MOST}.")
         if self.per_group is not None and self.per_group < 1:
             raise ParameterError(f"per_group is {self.per_group}, expected 1 or more, or None.")
         shape = (self.channels, self.k)

@@ -1,5 +1,6 @@
 """A module's calls, as torch.fx records them; `graph` turns them into a graph of our own."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +59,7 @@ class _Tracer(fx.Tracer):
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         if self._trial is None:
-            return super().proxy(node)
+            return _Value(node, self)
         self._running = True  # modules are run and read as they are, not traced
         try:
             self._value(node)
@@ -84,12 +85,31 @@ class _Tracer(fx.Tracer):
         return call(self.root, node, *fx.node.map_arg((node.args, dict(node.kwargs)), self._value))
 
 
+def _written(operation: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    def record(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    return record
+
+
+class _Value(fx.Proxy):
+    """A value during tracing; `x += y` writes to x, as it does with a tensor.
+
+    Without these operators Python would make `x = x + y` of it, and what shares x's memory would
+    keep its values.
+    """
+
+    __iadd__, __isub__ = _written(operator.iadd), _written(operator.isub)
+    __imul__, __itruediv__ = _written(operator.imul), _written(operator.itruediv)
+    __ipow__ = _written(operator.ipow)
+
+
 # What is told of a tensor in numbers, without a look at its values.
 _TOLD = ("shape", "size", "dim", "ndim", "ndimension", "numel", "dtype", "device", "is_cuda")
 
 
-class _Sized(fx.Proxy):
-    """A value during tracing whose shape is known."""
+class _Sized(_Value):
+    """A value whose shape is known."""
 
     def __getattr__(self, name: str) -> Any:
         if name in _TOLD:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.activation import Activation, Sigmoid, raised, reciprocal
+from deconvnet.ops.activation import Arithmetic, Sigmoid, raised, reciprocal
 from deconvnet.ops.base import Call, Op, Way, register
 from deconvnet.ops.merge import Expand, Product, Scale, Sum, maximum
 from deconvnet.ops.order import ChannelsLast, Slice, permute
@@ -148,17 +148,21 @@ def norm(input: Any, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Call
     """The root of the sum of squares, over all of the map or over the channels."""
     if p not in (2, "fro"):
         raise UnknownOpError(f"A norm with p={p} is unknown; expected 2.")
-    root: Call = (Activation("root", _root), [_sum(raised(input, 2), input, dim)])
+    root: Call = (Arithmetic("root", _root), [_sum(raised(input, 2), input, dim)])
     return _without(root, input, dim, keepdim)
 
 
+@register(torch.linalg.vector_norm)
+def vector_norm(x: Any, ord: Any = 2, dim: Any = None, keepdim: bool = False) -> Call:
+    """torch.linalg.vector_norm."""
+    return norm(x, ord, dim, keepdim)
+
+
 @register(F.normalize)
-def normalize(
-    input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-12, out: None = None
-) -> Call:  # fmt: skip
+def normalize(input: Any, p: Any = 2, dim: Any = 1, eps: float = 1e-12) -> Call:
     """torch.nn.functional.normalize."""
     _, spread, _ = _average("norm", input, dim)
-    length: Call = (Activation("clamp", torch.clamp, min=eps), [norm(input, p, dim, True)])
+    length: Call = (Arithmetic("clamp", torch.clamp, min=eps), [norm(input, p, dim, True)])
     return Product(), [input, (spread, [reciprocal(length)])]
 
 

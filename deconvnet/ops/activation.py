@@ -66,6 +66,12 @@ class Activation(Op):
         return self
 
 
+class Arithmetic(Activation):
+    """A step of a computation, such as a norm's: no layer ends with it."""
+
+    nonlinear = False
+
+
 class PReLU(Op):
     """max(x, 0) + a · min(x, 0), with a learnt: a number, or one per channel."""
 
@@ -187,7 +193,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Call:
         raise UnknownOpError("A clamp by a map or a tensor is unknown; expected numbers.")
     if min == 0 and (max is None or max > 0):
         return ReLU(max), [input]
-    return Activation("clamp", torch.clamp, min=min, max=max), [input]
+    return Arithmetic("clamp", torch.clamp, min=min, max=max), [input]
 
 
 @register(torch.clamp_min, "clamp_min", "clamp_min_")
@@ -205,10 +211,10 @@ def clamp_max(input: Any, max: Any) -> Call:
 @register(torch.abs, "abs")
 def absolute(input: Any) -> Call:
     """torch.abs."""
-    return Activation("absolute value", torch.abs), [input]
+    return Arithmetic("absolute value", torch.abs), [input]
 
 
-@register(operator.pow, torch.pow, "pow")
+@register(operator.pow, operator.ipow, torch.pow, "pow")
 def power(input: Any, exponent: Any) -> Call:
     """A map to the power of a number."""
     if not hasattr(input, "shape") or not isinstance(exponent, int | float):
@@ -218,7 +224,7 @@ def power(input: Any, exponent: Any) -> Call:
 
 def raised(x: Any, exponent: float) -> Call:
     """A map, or what a call gives, to the power of a number."""
-    return Activation("power", torch.pow, exponent=exponent), [x]
+    return Arithmetic("power", torch.pow, exponent=exponent), [x]
 
 
 @register(torch.square, "square")
@@ -236,25 +242,25 @@ def square_root(input: Any) -> Call:
 @register(torch.rsqrt, "rsqrt")
 def reciprocal_root(input: Any) -> Call:
     """torch.rsqrt."""
-    return Activation("reciprocal of the root", torch.rsqrt), [input]
+    return Arithmetic("reciprocal of the root", torch.rsqrt), [input]
 
 
 @register(torch.reciprocal, "reciprocal")
 def reciprocal(input: Any) -> Call:
     """torch.reciprocal."""
-    return Activation("reciprocal", torch.reciprocal), [input]
+    return Arithmetic("reciprocal", torch.reciprocal), [input]
 
 
 @register(torch.log, "log")
 def logarithm(input: Any) -> Call:
     """torch.log."""
-    return Activation("logarithm", torch.log), [input]
+    return Arithmetic("logarithm", torch.log), [input]
 
 
 @register(torch.exp, "exp")
 def exponential(input: Any) -> Call:
     """torch.exp."""
-    return Activation("exponential", torch.exp), [input]
+    return Arithmetic("exponential", torch.exp), [input]
 
 
 @register(torch.prelu)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deconvnet.errors import ProjectionError, UnknownOpError
 from deconvnet.ops.activation import reciprocal
-from deconvnet.ops.base import POINT, Op, Rule, Way, register
+from deconvnet.ops.base import POINT, Call, Op, Rule, Way, register
 from deconvnet.ops.order import ChannelsLast
 
 
@@ -30,12 +30,12 @@ def _first(constant: Tensor) -> Tensor | None:
 
 
 class Sum(Op):
-    """Σ sign · x over the inputs, plus a constant."""
+    """Σ sign · x over the inputs, plus times · offset, a constant."""
 
     kind = "sum"
 
-    def __init__(self, signs: list[float], offset: Tensor | float | None) -> None:
-        self.signs, self.offset = signs, offset
+    def __init__(self, signs: list[float], offset: Tensor | float | None, times: float = 1) -> None:
+        self.signs, self.offset, self.times = signs, offset, times
 
     def forward(self, *xs: Tensor) -> Tensor:
         return self._add(xs, self.offset)
@@ -47,7 +47,7 @@ class Sum(Op):
         total = xs[0] if self.signs[0] == 1 else xs[0] * self.signs[0]
         for x, sign in zip(xs[1:], self.signs[1:], strict=True):
             total = torch.add(total, x, alpha=sign)
-        return total if offset is None else total + offset
+        return total if offset is None else torch.add(total, offset, alpha=self.times)
 
     @property
     def constant(self) -> Tensor | None:
@@ -62,7 +62,7 @@ class Sum(Op):
         if not isinstance(self.offset, Tensor):
             return self
         offset = _first(self.offset)
-        return None if offset is None else Sum(self.signs, offset)
+        return None if offset is None else Sum(self.signs, offset, self.times)
 
 
 class Scale(Op):
@@ -232,7 +232,7 @@ def add(a: Any, b: Any, *, alpha: float = 1) -> tuple[Op, list[Any]]:
     if _is_map(a) and _is_map(b):
         return Sum([1, alpha], None), _meet("sum", a, b)
     if _is_map(a):
-        return Sum([1], _constant(b if alpha == 1 else b * alpha, a)), [a]
+        return Sum([1], _constant(b, a), alpha), [a]
     return Sum([alpha], _constant(a, b)), [b]
 
 
@@ -276,8 +276,8 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> tupl
     if _is_map(input) or _is_map(tensor1) == _is_map(tensor2):
         raise UnknownOpError("An addcmul is unknown that has not one map, as a factor.")
     x, factor = (tensor1, tensor2) if _is_map(tensor1) else (tensor2, tensor1)
-    scale = Scale(_constant(factor if value == 1 else factor * value, x))
-    return Sum([1], _constant(input, x)), [(scale, [x])]
+    scaled: Call = (Scale(_constant(factor, x)), [x if value == 1 else (Scale(value), [x])])
+    return Sum([1], _constant(input, x)), [scaled]
 
 
 @register(torch.maximum, "maximum")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.errors import ParameterError
+from deconvnet.errors import InputError, ParameterError
 
 
 class Plain(nn.Module):
@@ -99,7 +99,7 @@ def test_occlusion_agrees_with_captum(
     strides: tuple[int, ...],
     together: int,
 ) -> None:
-    options = {"sliding_window_shapes": window, "strides": strides, "baselines": 0.25, "target": 4}
+    options = {"sliding_window_shapes": window, "strides": strides, "baselines": 0.3, "target": 4}
     ours = dn.Occlusion(module).attribute(inputs, **options, perturbations_per_eval=together)
     expected = theirs.Occlusion(module).attribute(inputs, **options)  # it returns float32
     torch.testing.assert_close(ours.float(), expected, rtol=1e-4, atol=1e-6)
@@ -170,6 +170,11 @@ def test_what_is_no_whole_number_or_picture_is_named(
     usual = {"sliding_window_shapes": (3, 8, 8), "strides": (3, 8, 8)}
     with pytest.raises(ParameterError, match=says):
         dn.Occlusion(module).attribute(inputs, target=0, **{**usual, **options})
+
+
+def test_an_array_for_a_tensor_is_named(module: nn.Module, inputs: Tensor) -> None:
+    with pytest.raises(InputError, match="inputs is a ndarray, expected a tensor"):
+        dn.Occlusion(module).attribute(inputs.numpy(), sliding_window_shapes=(3, 2, 2), target=1)
 
 
 def test_bad_windows_are_named(module: nn.Module, inputs: Tensor) -> None:

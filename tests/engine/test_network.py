@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 import deconvnet as dn
-from deconvnet.errors import AddressError, GraphError, ModelError, ParameterError
+from deconvnet.errors import AddressError, GraphError, InputError, ModelError, ParameterError
 from tests.engine.judging import assert_agrees, randomise
 
 
@@ -58,7 +58,30 @@ def test_a_landmark_that_is_no_call_site_is_refused() -> None:
         dn.trace(_module(), (3, 8, 8), landmarks={"conv1": "9"})
 
 
+@pytest.mark.parametrize("name", ["my layer", "", 3, "a@b"])
+def test_a_landmark_that_no_unit_can_be_spelled_with_is_refused(name: Any) -> None:
+    with pytest.raises(AddressError, match=r"A landmark is named .*expected a text"):
+        dn.trace(_module(), (3, 8, 8), landmarks={name: "0"})
+
+
+@pytest.mark.parametrize("classes", [3, "abcde", ["a"]])
+def test_classes_that_are_not_a_name_for_each_output_are_refused(classes: Any) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    assert dn.trace(module, (3, 8, 8), classes=list("abcde")).classes == tuple("abcde")
+    with pytest.raises(ParameterError, match=r"classes (is|has 1 names, expected 5)"):
+        dn.trace(module, (3, 8, 8), classes=classes)
+
+
+def test_a_module_that_was_not_traced_is_refused_with_how_to() -> None:
+    x = torch.rand(1, 3, 8, 8)
+    for ask in (lambda m: dn.project(m, x, "0:1"), lambda m: dn.occlusion(m, x)):
+        with pytest.raises(InputError, match=r"is a Sequential, .* dn.trace\(module"):
+            ask(_module())
+
+
 def test_preprocessing_to_another_size_is_refused() -> None:
+    with pytest.raises(ParameterError, match="preprocess is 'x'"):
+        dn.trace(_module(), (3, 8, 8), preprocess="x")
     with pytest.raises(ParameterError, match=r"gives images of \(9, 8\), expected .* \(8, 8\)"):
         dn.trace(_module(), (3, 8, 8), preprocess=dn.preprocess.Preprocess((9, 8)))
 

@@ -136,6 +136,7 @@ def test_a_progressive_run_ends_in_the_same_map_and_starts_coarse(
         ({"fill": "plaid"}, ParameterError, "fill is 'plaid'"),
         ({"fill": 0.5}, ParameterError, "fill is '0.5'"),
         ({"size": 8.0}, ParameterError, "size is 8.0, expected a number of pixels"),
+        ({"size": 0}, ParameterError, "size is 0, expected a number of pixels"),
         ({"stride": "4"}, ParameterError, "stride is '4'"),
         ({"target": 5}, ParameterError, "target is 5"),
         ({"target": 1.5}, ParameterError, "target is 1.5"),

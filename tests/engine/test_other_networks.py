@@ -277,7 +277,7 @@ class Normalised(nn.Module):
         x = away / torch.sqrt(away.pow(2).mean(1, keepdim=True) + 1e-3) * self.weight
         x = self.conv(x) * torch.rsqrt(x.var((2, 3), keepdim=True, unbiased=False) + 0.1)
         x = F.relu(x) / (1 + F.normalize(x, dim=1) + x.var(1, correction=1).unsqueeze(1))
-        each = x.norm(dim=(2, 3), keepdim=True)
+        each = torch.norm(x, dim=(2, 3), keepdim=True)
         shares = x / x.sum(1, keepdim=True).add(1) - x.sum((2, 3)).reciprocal()[:, :, None, None]
         return (
             shares
@@ -298,6 +298,7 @@ class Responses(nn.Module):
         each = y.norm(p=2, dim=(1, 2), keepdim=True)
         weighed = y * (each / (each.mean(dim=-1, keepdim=True) + 1e-6))
         y = y + torch.addcmul(self.beta.view(1, 1, 1, -1), self.gamma.view(1, 1, 1, -1), weighed)
+        y = y + torch.linalg.vector_norm(y, dim=-1, keepdim=True)
         y = y / (y.std(-1, keepdim=True, unbiased=False) + 0.1)
         return y.permute(0, 3, 1, 2) * x[:, :, :1] + x[:, :1, :, :1]
 
@@ -497,6 +498,14 @@ def test_a_gate_is_no_landmark() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Attention(), nn.Conv2d(8, 8, 1), nn.ELU())
     net = dn.trace(module.eval(), (3, 14, 13))
     assert "2.sigmoid" in net.layers and "2.sigmoid:2" in net.layers
+    assert net.landmarks == {"conv1": "1", "conv2": "4"}
+
+
+def test_a_step_of_a_norm_is_no_landmark() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), Normalised(), nn.Conv2d(8, 8, 1), nn.GELU()
+    )
+    net = dn.trace(module.eval(), (3, 14, 13))
     assert net.landmarks == {"conv1": "1", "conv2": "4"}
 
 
