@@ -50,7 +50,7 @@ def one_reading(request: Request) -> None:
     """
     if "content-length" in request.headers and "transfer-encoding" in request.headers:
         raise TwoLengthsError
-    size = sum(len(name) + len(value) for name, value in request.scope["headers"])
+    size = sum(len(name) + len(value) + 4 for name, value in request.scope["headers"])  # ": ", CRLF
     if (
         size + len(request.scope.get("raw_path", b"")) + len(request.scope["query_string"])
         > HEAD_BYTES

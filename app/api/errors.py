@@ -126,6 +126,13 @@ _TOLD: Mapping[type[Exception], Callable[[Any], Refusal]] = {
     database.OperationalError: lambda _: _DATABASE_BUSY,
     database.InterfaceError: lambda _: _DATABASE_BUSY,
     database.TimeoutError: lambda _: _DATABASE_BUSY,
+    database.IntegrityError: lambda _: Refusal(
+        503,
+        "database_damaged",
+        "The database refuses what has to be stored: it is damaged, or has rules of its own. "
+        "Whoever runs this server finds more in its log.",
+        retry_after=60,
+    ),
     database.DataError: lambda _: Refusal(
         422, "invalid", "A text holds what cannot be stored, such as NUL."
     ),

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import reduce, wraps
+from itertools import chain, islice
 from operator import or_
 from typing import Annotated, Any, Literal
 
@@ -301,9 +302,11 @@ def errors(state: State, job: str, partial: Partial = False) -> StreamingRespons
 
 def _lines(state: State, job: str, item_state: str, partial: bool) -> StreamingResponse:
     found = _require_results(state, job, partial)
+    items = iter(jobs.items_so_far(state, found, item_state))
+    first = list(islice(items, 1))  # what cannot be read is told before the answer has begun
 
     def lines() -> Iterator[str]:
-        for one in jobs.items_so_far(state, found, item_state):
+        for one in chain(first, items):
             yield _linked(job, one).model_dump_json() + "\n"
 
     return StreamingResponse(lines(), media_type="application/jsonl")

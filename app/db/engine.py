@@ -9,12 +9,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, inspect
 from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.orm import Session
 
 from app.db import postgres, sqlite
 from app.db.jobs import CHANGED
+from app.db.models import Base
 from app.db.refusals import damage, disk_refusal
 from app.errors import DatabaseError_
 
@@ -109,6 +110,8 @@ class Database:
                 made by a newer program.
             StorageFullError: the disk takes no writes.
         """
+        if found := self.trouble:
+            raise self._unusable(found)
         config = Config()
         folder = Path(__file__).parent / "migrations"
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
@@ -119,14 +122,20 @@ class Database:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
                 connection.commit()
+                self._refuse_incomplete(connection)
         except DatabaseError as error:
             if refusal := disk_refusal(error):
                 raise refusal from error
             reason = " ".join(str(error.orig).split()).rstrip(".?")
-            raise DatabaseError_(
-                f"The database {self._dialect.name} cannot be used: {reason}. "
-                f"{self._dialect.remedy}"
-            ) from error
+            raise self._unusable(reason) from error
+
+    def _unusable(self, reason: str) -> DatabaseError_:
+        name, remedy = self._dialect.name, self._dialect.remedy
+        return DatabaseError_(f"The database {name} cannot be used: {reason}. {remedy}")
+
+    def _corrupt(self, reason: str) -> DatabaseError_:
+        name, remedy = self._dialect.name, self._dialect.remedy
+        return DatabaseError_(f"The database {name} is corrupt: {reason}. {remedy}")
 
     def close(self) -> None:
         """Close all connections."""
@@ -138,9 +147,16 @@ class Database:
 
     def _refuse_damaged(self, connection: Connection) -> None:
         if found := self._dialect.damage(connection):
-            raise DatabaseError_(
-                f"The database {self._dialect.name} is corrupt: {found}. {self._dialect.remedy}"
-            )
+            raise self._corrupt(found)
+
+    def _refuse_incomplete(self, connection: Connection) -> None:
+        there = inspect(connection)
+        for table in Base.metadata.sorted_tables:
+            if not there.has_table(table.name):
+                raise self._corrupt(f"it has no table '{table.name}'")
+            columns = {column["name"] for column in there.get_columns(table.name)}
+            if lacking := [one.name for one in table.columns if one.name not in columns]:
+                raise self._corrupt(f"its table '{table.name}' has no column '{lacking[0]}'")
 
     def _refuse_other_schemas(
         self, connection: Connection, scripts: ScriptDirectory, used: bool
@@ -152,13 +168,13 @@ class Database:
                 f"The database {self._dialect.name} is empty, but files of its jobs and uploads "
                 f"are stored beside it. {self._dialect.remedy}"
             )
+        if not all(current):
+            raise self._corrupt("it does not say which schema it has")
         if newer := sorted(set(current) - known):
             raise DatabaseError_(
                 f"The database {self._dialect.name} was made by a newer version (schema "
                 f"{newer[0]}). Upgrade deconvnet, or start with another data directory or database."
             )
         if len(current) > 1:
-            raise DatabaseError_(
-                f"The database {self._dialect.name} is corrupt: it says that it has the schemas "
-                f"{' and '.join(sorted(current))}. {self._dialect.remedy}"
-            )
+            both = " and ".join(sorted(current))
+            raise self._corrupt(f"it says that it has the schemas {both}")

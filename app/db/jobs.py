@@ -83,8 +83,11 @@ def create(session: Session, job: Job, inputs: Iterable[Input]) -> None:
 
 
 def _next_number(session: Session) -> int:
-    counted = update(Counter).where(Counter.name == "jobs").values(value=Counter.value + 1)
-    return session.scalars(counted.returning(Counter.value)).one()
+    """One more than was ever given, also where the count of those was lost."""
+    counter = session.get(Counter, "jobs") or Counter(name="jobs", value=0)
+    counter.value = max(counter.value, session.scalar(select(func.max(Job.seq))) or 0) + 1
+    session.add(counter)
+    return counter.value
 
 
 def get(session: Session, job_id: str) -> Job | None:
@@ -253,13 +256,23 @@ def release(session: Session, claim: Claim, now: float, *, died: bool, most_deat
     return True
 
 
-def adopt(session: Session, held: Collection[tuple[int, int, int]], now: float) -> int:
+def active(session: Session) -> Sequence[int]:
+    """The numbers of the jobs that are not at their end."""
+    return session.scalars(select(Job.seq).where(Job.state.in_(ACTIVE))).all()
+
+
+def adopt(
+    session: Session, held: Collection[tuple[int, int, int]], now: float, only: int | None = None
+) -> int:
     """Give back every item that is claimed and that nobody computes; how many there were.
 
     Args:
         held: the claims that stand: job, number and attempt.
+        only: of this job; None: of all.
     """
     active = select(Job.seq).where(Job.state.in_(ACTIVE))
+    if only is not None:
+        active = active.where(Job.seq == only)
     running = select(Item).where(Item.job.in_(active), Item.state == "running")
     left = [one for one in session.scalars(running) if (one.job, one.n, one.attempt) not in held]
     for one in left:

@@ -5,8 +5,10 @@ Times are UTC, in seconds since 1970, as floats: they are shown, never compared 
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, ForeignKey, Index, String
+from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.db.columns import Number, Object, Text, Texts, Whole
 
 JsonObject = dict[str, Any]
 
@@ -14,7 +16,9 @@ JsonObject = dict[str, Any]
 class Base(DeclarativeBase):
     """Root of the tables."""
 
-    type_annotation_map: ClassVar[dict[Any, Any]] = {JsonObject: JSON(none_as_null=True)}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        JsonObject: Object, list[str]: Texts, str: Text, int: Whole, float: Number
+    }  # fmt: skip
 
 
 class Image(Base):
@@ -22,13 +26,13 @@ class Image(Base):
 
     __tablename__ = "images"
 
-    id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64))
+    id: Mapped[str] = mapped_column(Text(40), primary_key=True)
+    sha256: Mapped[str] = mapped_column(Text(64))
     width: Mapped[int]
     height: Mapped[int]
     name: Mapped[str]
     created_at: Mapped[float]
-    notes: Mapped[list[str]] = mapped_column(JSON, default=list)
+    notes: Mapped[list[str]] = mapped_column(default=list)
 
 
 class Job(Base):
@@ -43,8 +47,8 @@ class Job(Base):
     __tablename__ = "jobs"
 
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    id: Mapped[str] = mapped_column(String(40), unique=True)
-    state: Mapped[str] = mapped_column(String(16), index=True)
+    id: Mapped[str] = mapped_column(Text(40), unique=True)
+    state: Mapped[str] = mapped_column(Text(16), index=True)
     version: Mapped[int] = mapped_column(default=1)
     request: Mapped[JsonObject]
     fingerprints: Mapped[JsonObject]
@@ -71,7 +75,7 @@ class Event(Base):
 
     job: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(Text(16))
     data: Mapped[JsonObject]
 
 
@@ -88,13 +92,13 @@ class Item(Base):
 
     job: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True)
     n: Mapped[int] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(Text(16))
     custom_id: Mapped[str | None]
-    image: Mapped[str | None] = mapped_column(String(40))
-    sha256: Mapped[str | None] = mapped_column(String(64))
+    image: Mapped[str | None] = mapped_column(Text(40))
+    sha256: Mapped[str | None] = mapped_column(Text(64))
     dataset: Mapped[str | None]
     path: Mapped[str | None]
-    owner: Mapped[str | None] = mapped_column(String(40))
+    owner: Mapped[str | None] = mapped_column(Text(40))
     attempt: Mapped[int] = mapped_column(default=0)
     deaths: Mapped[int] = mapped_column(default=0)
     spent: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -108,7 +112,7 @@ class Counter(Base):
 
     __tablename__ = "counters"
 
-    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(Text(40), primary_key=True)
     value: Mapped[int]
 
 
@@ -118,8 +122,8 @@ class IdempotencyKey(Base):
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index("keys_by_age", "created_at"),)
 
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    body_sha256: Mapped[str] = mapped_column(String(64))
-    job: Mapped[str] = mapped_column(String(40))
+    key: Mapped[str] = mapped_column(Text(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(Text(64))
+    job: Mapped[str] = mapped_column(Text(40))
     created_at: Mapped[float]
     answer: Mapped[JsonObject | None]

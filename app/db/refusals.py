@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError
 
+from app.db.columns import UnreadableError
 from app.errors import AppError, DamagedError, StorageFullError
 
 _PRIMARY = 0xFF  # SQLite's extended codes carry the primary one in their lowest byte
@@ -58,7 +59,7 @@ def damage(error: Exception) -> DamagedError | None:
         state = getattr(error.orig, "sqlstate", None)
         damaged = code in _SQLITE_DAMAGED or state in _SQLSTATE_DAMAGED or _unreadable(error)
     else:
-        damaged = isinstance(error, JSONDecodeError | ValidationError)
+        damaged = isinstance(error, UnreadableError | JSONDecodeError | ValidationError)
     if not damaged:
         return None
     return DamagedError(

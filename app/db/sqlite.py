@@ -52,13 +52,22 @@ class _File:
         self._opened = self._path.stat()
 
     def trouble(self) -> str | None:
-        """Whether it is still in its place."""
+        """Whether it is one that may be opened, and once it is, still in its place."""
         if self._opened is None:
-            return None
+            return self._unfit()
         with suppress(OSError):
             if os.path.samestat(self._opened, self._path.stat()):
                 return None
         return "its file was moved, deleted or replaced; put it back, or start the server again"
+
+    def _unfit(self) -> str | None:
+        if not os.path.lexists(self._path):
+            return None  # it is made
+        if not self._path.is_file():
+            return "it is no file, nor a link to one"
+        if self._path.stat().st_nlink > 1:
+            return "it has a second name (a hard link), by which another server may write to it"
+        return None
 
 
 def _prepare(connection: sqlite3.Connection, _record: Any) -> None:
@@ -81,4 +90,4 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _damage(connection: Connection) -> str | None:
     (found,) = connection.exec_driver_sql("PRAGMA quick_check(1)").one()
-    return None if found == "ok" else str(found)
+    return None if found == "ok" else " ".join(str(found).split())

@@ -80,8 +80,13 @@ class Coordinator:
 
     def start(self) -> None:
         """Take over what an earlier server has left, and begin."""
-        with self._db.write() as session:
-            adopted = store.adopt(session, (), time.time())
+        try:
+            with self._db.write() as session:
+                adopted = store.adopt(session, (), time.time())
+        except Exception as error:
+            if not hopeless(error):
+                raise
+            adopted = self._adopt_each()
         if adopted:
             log.info("%d items were under way when the last server ended", adopted)
         self._thread.start()
@@ -120,6 +125,8 @@ class Coordinator:
                 patience, self._trouble = 0.25, None
             except (SQLAlchemyError, OSError, StorageFullError, DamagedError) as error:
                 log.warning("Jobs do not go on: %s; trying again", error)
+                if isinstance(error, DamagedError):
+                    self._trouble = "the database is damaged"
                 time.sleep(patience)
                 patience = min(2 * patience, MOST_PATIENCE_S)
             except BaseException as error:
@@ -190,6 +197,8 @@ class Coordinator:
                 raise
             self._note_refusal(said(error))
             self._commit_each()
+            if doubt:
+                self._adopt_each()
             return self._claim_each(room)
         self._doubt, self._tenure = False, tenure
         for claim, _ in self._changes:
@@ -206,6 +215,20 @@ class Coordinator:
         if text != self._refusal:
             log.error("A transaction is refused for good, and made in parts: %s", text)
         self._refusal = text
+
+    def _adopt_each(self) -> int:
+        """Give back, job by job, what nobody computes, as the rows of one job are damaged."""
+        with self._db.read() as session:
+            jobs = store.active(session)
+        found: list[int] = []
+        for job in jobs:
+
+            def adopt(session: Session, now: float, job: int = job) -> None:
+                found.append(store.adopt(session, self._held(), now, only=job))
+
+            if (refused := self._refused(adopt)) is not None:
+                log.error("Job %d stays as it is: %s", job, said(refused))
+        return sum(found)
 
     def _claim_each(self, room: int) -> list[store.Claim]:
         """Claim items one by one, as the database would not let one of them be claimed.
@@ -284,8 +307,8 @@ class Coordinator:
         return True
 
     def _launch(self, claim: store.Claim) -> None:
-        self._note_deadline(claim)
         try:
+            self._note_deadline(claim)
             spec = self._spec(claim)
             found = self._compute.cached(spec)
             if found is not None:

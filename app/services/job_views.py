@@ -56,7 +56,7 @@ class DatasetInput(_Strict):
 
     dataset: Annotated[Text, Field(description="the dataset's id")]
     glob: Annotated[Text, Field(description="which paths: * ? [] in a name, ** for folders")] = "**"
-    limit: Annotated[int | None, Field(ge=1, description="at most so many")] = None
+    limit: Annotated[int | None, Field(ge=1, strict=True, description="at most so many")] = None
 
 
 def _kind(inputs: Any) -> str:

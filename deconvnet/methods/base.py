@@ -30,7 +30,11 @@ class Target(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     class_id: int | None = Field(
-        None, alias="class", ge=0, description="A class of the network's output, from 0."
+        None,
+        alias="class",
+        ge=0,
+        strict=True,
+        description="A class of the network's output, from 0.",
     )
     unit: str | None = Field(
         None,

@@ -197,6 +197,7 @@ def test_every_error_is_a_problem_whatever_the_client_would_rather_have(
         ({"Origin": "HTTP://TestServer"}, 422),  # its own page's; the body is what is wrong
         ({"Content-Length": "2", "Transfer-Encoding": "chunked"}, 400),
         ({f"X-{n}": "a" * 1000 for n in range(70)}, 431),
+        ({f"X-{n}": "" for n in range(9000)}, 431),
         ({"Content-Encoding": "gzip"}, 415),
         ({"Content-Encoding": "identity"}, 422),
     ],

@@ -178,6 +178,8 @@ def test_a_request_that_cannot_work_is_refused_with_a_pointer(
         ({"inputs": {"images": [{"id": "img_nope"}]}}, "/inputs/images/0/id"),
         ({"inputs": {"dataset": "pictures", "glob": "x/*"}}, "/inputs/glob"),
         ({"inputs": {"dataset": "nope"}}, "/inputs/dataset"),
+        ({"inputs": {"dataset": "pictures", "limit": True}}, "/inputs/limit"),
+        ({"target": {"class": True}}, "/target/class"),
         ({"surprise": 1}, "/surprise"),
     ]
     for change, pointer in cases:

@@ -19,7 +19,7 @@ from app.db import postgres, sqlite
 from app.db.engine import Database
 from app.db.models import Event, Job
 from app.db.refusals import never_taken
-from app.errors import StorageFullError
+from app.errors import DatabaseError_, StorageFullError
 from app.jobs import coordinator
 from app.main import create_app
 from app.settings import Settings
@@ -108,18 +108,51 @@ def test_an_item_that_cannot_even_be_claimed_is_in_nobodys_way(
     assert client.get(f"/api/v1/jobs/{stuck}/items/1").json()["state"] == "pending"
 
 
-def test_a_job_whose_row_is_damaged_is_in_nobodys_way(
-    tiny_settings: Callable[..., Settings],
-) -> None:
+# What another program may leave in the row of the first of two jobs, and in its items.
+UNREADABLE = {
+    "no JSON": "UPDATE jobs SET request = '{' WHERE seq = 1",
+    "no text": "UPDATE jobs SET request = x'ff' WHERE seq = 1",
+    "no object": "UPDATE jobs SET request = '[1]' WHERE seq = 1",
+    "no number": "UPDATE jobs SET succeeded = 'abc' WHERE seq = 1",
+    "no version": "UPDATE jobs SET version = 'abc' WHERE seq = 1",
+    "no time": "UPDATE jobs SET started_at = 'abc' WHERE seq = 1",
+}
+UNFIT = {
+    "a deadline in words": (
+        "UPDATE jobs SET request = json_set(request, '$.timeout_s', 'x') WHERE seq = 1"
+    ),
+    "no parameters": "UPDATE jobs SET request = json_remove(request, '$.params') WHERE seq = 1",
+    "a version again": "UPDATE jobs SET version = 0 WHERE seq = 1",
+    "a result that is none": "UPDATE items SET result = x'ff' WHERE job = 1",
+    "a lost count of jobs": "DELETE FROM counters",
+}
+UNDER_WAY = (
+    "UPDATE jobs SET state = 'running', started_at = 1.0 WHERE seq = 1",
+    "UPDATE items SET state = 'running', owner = 'gone', attempt = 1 WHERE job = 1",
+)
+
+
+def edit(settings: Settings, *statements: str) -> None:
+    """What another program does to the database."""
+    with closing(sqlite3.connect(settings.database_place)) as other:
+        for statement in statements:
+            other.execute(statement)
+        other.commit()
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["queued", "running"])
+@pytest.mark.parametrize("statement", [*UNREADABLE.values(), *UNFIT.values()])
+def test_a_job_whose_rows_are_damaged_is_in_nobodys_way(
+    tiny_settings: Callable[..., Settings], statement: str, running: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     first = create_app(tiny_settings())
     with TestClient(first) as client:
         forget_claims(first)
         for _ in range(2):
             client.post("/api/v1/jobs", json=BODY)
     settings = first.state.deconv.settings
-    with closing(sqlite3.connect(settings.database_place)) as other:
-        other.execute("UPDATE jobs SET request = '{' WHERE seq = 1")
-        other.commit()
+    edit(settings, *(UNDER_WAY if running else ()), statement)
     second = create_app(settings)
     with TestClient(second, raise_server_exceptions=False) as client:
 
@@ -129,6 +162,56 @@ def test_a_job_whose_row_is_damaged_is_in_nobodys_way(
             return bool(found == ("succeeded",))
 
         eventually(succeeded, 60)
+        assert run(client)["state"] == "succeeded"
+    assert "crashed" not in caplog.text
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_read_of_a_job_is_told_as_that(
+    app: FastAPI, client: TestClient, name: str
+) -> None:
+    job = run(client)["id"]
+    edit(app.state.deconv.settings, UNREADABLE[name])
+    for path in (f"/api/v1/jobs/{job}", "/api/v1/jobs"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["type"][-16:]) == (503, "database_damaged")
+
+
+@pytest.mark.parametrize("result", ["'{'", "x'ff'", "'[1]'", "'\"x\"'", "'5'"])
+def test_what_cannot_be_read_of_a_result_is_told_before_the_answer_begins(
+    app: FastAPI, client: TestClient, result: str
+) -> None:
+    job = run(client)["id"]
+    edit(app.state.deconv.settings, f"UPDATE items SET result = {result}")
+    for path in ("items", "items/0", "results.jsonl", "results.zip"):
+        answer = client.get(f"/api/v1/jobs/{job}/{path}")
+        assert (answer.status_code, answer.json()["type"][-16:]) == (503, "database_damaged"), path
+
+
+def test_a_table_that_is_gone_is_told_by_readyz_and_at_the_next_start(
+    app: FastAPI, client: TestClient
+) -> None:
+    settings = app.state.deconv.settings
+    edit(settings, "ALTER TABLE items RENAME TO taken_away")
+    eventually(lambda: client.get("/readyz").status_code == 503, 30)
+    assert "the database is damaged" in client.get("/readyz").json()["detail"]
+    edit(settings, "ALTER TABLE taken_away RENAME TO items")
+    eventually(lambda: client.get("/readyz").status_code == 200, 30)
+    edit(settings, "ALTER TABLE events RENAME TO taken_away")
+    app.state.deconv.jobs.drain()
+    with pytest.raises(DatabaseError_, match="corrupt: it has no table 'events'"):
+        app.state.deconv.db.migrate()
+
+
+def test_a_rule_of_another_program_against_new_jobs_is_told(
+    app: FastAPI, client: TestClient
+) -> None:
+    edit(
+        app.state.deconv.settings,
+        "CREATE TRIGGER refusing BEFORE INSERT ON items BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    answer = client.post("/api/v1/jobs", json=BODY)
+    assert (answer.status_code, answer.json()["type"][-16:]) == (503, "database_damaged")
 
 
 @pytest.mark.databases

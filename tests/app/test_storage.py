@@ -164,6 +164,41 @@ def test_a_database_with_a_page_of_garbage_is_refused_and_left_as_it_is(tmp_path
     assert path.read_bytes() == torn
 
 
+def test_a_database_that_is_no_file_of_one_name_is_refused(tmp_path: Path) -> None:
+    folder, link, twice = (tmp_path / name for name in ("folder", "link", "twice"))
+    folder.mkdir()
+    link.symlink_to(tmp_path / "nowhere")
+    twice.touch()
+    (tmp_path / "again").hardlink_to(twice)
+    for path, why in ((folder, "no file"), (link, "no file"), (twice, "a second name")):
+        with pytest.raises(DatabaseError_, match=rf"'?{path.name}'? cannot be used: it .*{why}"):
+            Database(path).migrate()
+
+
+def test_a_database_that_does_not_say_its_schema_or_lacks_a_column_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "db.sqlite"
+    for statement, why in (
+        ("ALTER TABLE items DROP COLUMN spent", "its table 'items' has no column 'spent'"),
+        ("UPDATE alembic_version SET version_num = NULL", "does not say which schema"),
+    ):
+        path.unlink(missing_ok=True)
+        db = Database(path)
+        db.migrate()
+        db.close()
+        connection = sqlite3.connect(path)
+        if "NULL" in statement:
+            connection.execute("DROP TABLE alembic_version")
+            connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+        connection.execute(statement)
+        connection.commit()
+        connection.close()
+        with pytest.raises(DatabaseError_, match=why):
+            Database(path).migrate()
+
+
 def test_a_database_that_was_emptied_is_refused_and_starts_empty_once_it_is_moved_away(
     tmp_path: Path,
 ) -> None:
