@@ -159,10 +159,12 @@ def _request(given: Mapping[str, str], images: list[dict[str, str]]) -> JobReque
     )
     inputs: dict[str, Any] = {"images": images}
     if not images:
+        limit = given.get("limit", "").strip()
+        number = whole_number(limit)
         inputs = {
             "dataset": given.get("dataset", ""),
             "glob": given.get("glob") or "**",
-            "limit": given.get("limit", "").strip() or None,
+            "limit": (limit or None) if number is None else number,
         }
         if not inputs["dataset"]:
             raise Refusal(422, "no_images", "No images: choose a dataset or upload some pictures.")
