@@ -199,6 +199,7 @@ class Coordinator:
             self._commit_each()
             if doubt:
                 self._adopt_each()
+                self._doubt, self._tenure = False, tenure  # what is left is refused for good
             return self._claim_each(room)
         self._doubt, self._tenure = False, tenure
         for claim, _ in self._changes:
