@@ -11,7 +11,7 @@ PORT ?= 8000
 DATA_DIR ?= .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tests that only compute, two at a time, a core each; those of servers and browsers have both cores.
-COMPUTING := tests/engine tests/models tests/contracts
+COMPUTING := tests/engine tests/deconvnet tests/models tests/contracts
 DESCRIPTION := pyproject.toml constraints.txt
 
 .PHONY: install demo test lint types imports browser postgres pytest bench wheel clean

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deconvnet.frames import Frame
+from deconvnet.geometry.boxes import Frame
 
 
 def overlap(top: int, size: int, other: int, length: int) -> tuple[slice, slice]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from deconvnet import ways
 from deconvnet.errors import GraphError, InputError
+from deconvnet.geometry.region import INPUT
 from deconvnet.network import Network
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Norm, Rule, Way
 from deconvnet.room import give_back
 

@@ -23,8 +23,9 @@ from torch import Tensor, fx, nn
 
 import deconvnet.ops as table
 from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
+from deconvnet.geometry.region import INPUT
 from deconvnet.layout import as_maps
-from deconvnet.nodes import INPUT, Node, prune, run
+from deconvnet.nodes import Node, prune, run
 from deconvnet.ops.base import Op
 from deconvnet.ops.order import Permute
 from deconvnet.ops.shape import Identity, Reshape

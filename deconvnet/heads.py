@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from deconvnet.crops import blank, moved
-from deconvnet.frames import Frame, Group, inside, whole
+from deconvnet.frames import Group
+from deconvnet.geometry.boxes import Frame, inside, whole
+from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.memory import budget
 from deconvnet.network import Network
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Way
 from deconvnet.ops.derived import State, state
-from deconvnet.receptive import map_size
 
 _BYTES = 64 * 2**20
 _SHARE = 8  # of the memory budget, at most one part in so many

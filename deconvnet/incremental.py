@@ -23,14 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvnet import tuning
-from deconvnet.changes import Axis, Change, Ints
 from deconvnet.forward import alone
+from deconvnet.geometry.push import Axis, Change, Ints
+from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.memory import budget, out_of_memory
 from deconvnet.network import Network
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
-from deconvnet.receptive import map_size
 from deconvnet.winograd import Winograd, fits, memory
 
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from deconvnet.crops import cut, moved
-from deconvnet.frames import Frames
+from deconvnet.geometry.boxes import Frames
+from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.network import Network
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Way
-from deconvnet.receptive import map_size
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from deconvnet import fingerprint, zoo
 from deconvnet.address import spells_layer
 from deconvnet.errors import AddressError, ParameterError, nearest
+from deconvnet.geometry.pull import plan, reach
+from deconvnet.geometry.region import INPUT, Patch, Region, Window
 from deconvnet.graph import build
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Op
 from deconvnet.ops.derived import state
 from deconvnet.ops.merge import Expand, Product
 from deconvnet.preprocess import Preprocess
-from deconvnet.receptive import reach
-from deconvnet.region import Window
 from deconvnet.traceable import like
 from deconvnet.ways import rules
 
@@ -229,6 +228,19 @@ class Network:
         """One row of `layers`. Raises AddressError with the nearest names."""
         self.find(name)
         return self.layers[name]
+
+    def field(self, layer: str, y: int, x: int) -> Region:
+        """What position (y, x) of a layer sees, in pixels; it may reach beyond the image.
+
+        Raises:
+            AddressError: no such layer.
+        """
+        place = self.find(layer)
+        key = ("field", place)
+        if key not in self.cache:
+            self.cache[key] = plan(self.nodes, place)[INPUT]
+        patch: Patch = self.cache[key]
+        return patch.at(y, x)
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.input_size))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from deconvnet.geometry.region import INPUT, Window
 from deconvnet.ops.base import Op
-
-INPUT = 0  # the place of the input among the nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +27,11 @@ class Node:
     op: Op | None
     inputs: tuple[int, ...]
     shape: tuple[int, ...]
+
+    @property
+    def window(self) -> Window | None:
+        """What an output sees of each input; None: everything, or the input itself."""
+        return None if self.op is None else self.op.window
 
 
 def run(nodes: Sequence[Node], x: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from torch import Tensor
 from deconvnet.address import Unit, natural
 from deconvnet.errors import InputError, ParameterError
 from deconvnet.forward import check_input
+from deconvnet.geometry.region import map_size
 from deconvnet.network import Network
 from deconvnet.precision import exact
-from deconvnet.receptive import map_size
 from deconvnet.scoring import Scorer, Way, after, choose
 
 FILLS = ("grey", "mean", "black", "blur")

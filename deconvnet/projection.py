@@ -23,14 +23,14 @@ from deconvnet.address import Unit
 from deconvnet.crops import cut, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.forward import Record, checked, finite, record
-from deconvnet.frames import Frame, Group, grouped, multiply_adds
+from deconvnet.frames import Group, grouped, multiply_adds
+from deconvnet.geometry.boxes import Frame
+from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.heads import descend_head
 from deconvnet.local import record_local
 from deconvnet.network import Network
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Norm, Rule, Way
 from deconvnet.precision import exact
-from deconvnet.receptive import field, map_size
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _present(
 ) -> list[Projection]:  # fmt: skip
     found = []
     for unit, (y, x), value, picture in zip(units, places, values.tolist(), pixels, strict=True):
-        region = field(net, layer, y, x).clip(*net.input_size[1:])
+        region = net.field(layer, y, x).clip(*net.input_size[1:])
         found.append(Projection(unit, picture, region.astuple(), value, (y, x), rule))
     return found
 

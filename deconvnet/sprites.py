@@ -28,13 +28,12 @@ from deconvnet import forward, render
 from deconvnet import index_store as store
 from deconvnet.decoding import Decoder, Loaded, stack
 from deconvnet.errors import DatasetError
+from deconvnet.geometry.region import INPUT
 from deconvnet.index import COLUMNS
 from deconvnet.network import Network
-from deconvnet.nodes import INPUT
 from deconvnet.ops.base import Rule
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.projection import descend_crops
-from deconvnet.receptive import field
 from deconvnet.room import give_back
 from deconvnet.topk import EMPTY, TopK
 
@@ -58,7 +57,7 @@ def tile_origin(net: Network, layer: str, y: int, x: int) -> tuple[int, int]:
     side = tile_size(net, layer)
     if not 0 < net.layer(layer).receptive_field <= min(height, width):
         return (height - side) // 2, (width - side) // 2
-    seen = field(net, layer, y, x)
+    seen = net.field(layer, y, x)
     return seen.y0 + (seen.height - side) // 2, seen.x0 + (seen.width - side) // 2
 
 

@@ -7,7 +7,7 @@ could flip. Unpooling adds, in a fixed order, so it is the adjoint of pooling an
 import torch
 from torch import Tensor
 
-from deconvnet.region import Window
+from deconvnet.geometry.region import Window
 
 _TELLS = {torch.uint8: 2**8, torch.int16: 2**15, torch.int32: 2**31}  # cells apart, at most
 

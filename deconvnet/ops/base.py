@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 from torch import Tensor
 
 from deconvnet.errors import ParameterError
-from deconvnet.region import Window
+from deconvnet.geometry.region import Window
 
 Rule = Literal["deconv", "guided", "gradient"]
 RULES: tuple[Rule, ...] = ("deconv", "guided", "gradient")

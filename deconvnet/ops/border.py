@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
+from deconvnet.geometry.region import Window
 from deconvnet.ops.base import Call, Op, Way, register
 from deconvnet.ops.whole import Whole
-from deconvnet.region import Window
 from deconvnet.switches import inflate, unpool
 
 Sides = tuple[int, int, int, int]

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
+from deconvnet.geometry.region import Window
 from deconvnet.ops.base import POINT, Op, Way, pair, plain, register
 from deconvnet.ops.border import Sides, pad
 from deconvnet.ops.derived import Derived
-from deconvnet.region import Window
 from deconvnet.switches import spread
 
 _FEW = 36  # positions; up to here one matrix product is faster than a convolution

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
+from deconvnet.geometry.region import Window
 from deconvnet.ops.base import Op, Way, pair, register
-from deconvnet.region import Window
 from deconvnet.switches import inflate, taps, to_switches, unpool
 
 

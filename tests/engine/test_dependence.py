@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.changes import push
-from deconvnet.frames import frames
-from deconvnet.nodes import INPUT
+from deconvnet.geometry.pull import frames
+from deconvnet.geometry.push import push
+from deconvnet.geometry.region import INPUT, Region, map_size
 from deconvnet.ops import Op
-from deconvnet.receptive import field, map_size
-from deconvnet.region import Region
 from tests.engine.judging import BOUND, image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
 
@@ -174,7 +172,7 @@ def _box(cells: NDArray[np.bool_]) -> Region:
 
 
 def _field(net: dn.Network, y: int, x: int) -> Region:
-    return field(net, net.nodes[-1].name, y, x)
+    return net.field(net.nodes[-1].name, y, x)
 
 
 def _pushed(net: dn.Network, inputs: Region) -> Region:

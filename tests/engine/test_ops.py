@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet import ops
 from deconvnet.errors import UnknownOpError
+from deconvnet.geometry.region import Region, Window
 from deconvnet.ops import Op, Way
 from deconvnet.ops.relu import ReLU
-from deconvnet.region import Region
 from tests.engine.judging import image, randomise
 
 Make = Callable[[Tensor], Tensor] | nn.Module
@@ -267,7 +267,7 @@ def test_contrast_normalisation_is_passed_by_unless_its_gradient_is_asked_for() 
 
 def test_biases_stay_above() -> None:
     zero = torch.zeros(1, 6, 4, 4)
-    op = ops.conv.Conv(torch.randn(6, 4, 3, 3), torch.randn(6), dn.region.Window((3, 3)), 1)
+    op = ops.conv.Conv(torch.randn(6, 4, 3, 3), torch.randn(6), Window((3, 3)), 1)
     assert not op.descend(zero, None, WAY)[0].any()
     assert (
         not ops.linear.Linear(torch.randn(6, 4), torch.randn(6))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deconvnet.region import Window
+from deconvnet.geometry.region import Window
 from deconvnet.switches import inflate, taps, to_switches, unpool
 
 WINDOWS = [

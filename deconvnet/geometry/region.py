@@ -5,12 +5,14 @@ preprocessed image. A region may reach beyond the map: what lies there is paddin
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = TypeVar("Ints", int, NDArray[np.int64])
+
+INPUT = 0  # the place of the input among the nodes
 
 
 @dataclass(frozen=True, order=True)
@@ -186,3 +188,25 @@ class Patch:
 def whole_patch(shape: tuple[int, int]) -> Patch:
     """The patch that is the whole map."""
     return Patch(whole(shape[0]), whole(shape[1]))
+
+
+class Windowed(Protocol):
+    """What geometry needs of a node: what it reads, its shape and its window.
+
+    Attributes:
+        inputs: places of the nodes it reads.
+        shape: of one image's output, (c, h, w) or (features,).
+        window: what an output sees of each input; None: everything.
+    """
+
+    @property
+    def inputs(self) -> tuple[int, ...]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def window(self) -> Window | None: ...
+
+
+def map_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of a node's output; a vector of features is a 1×1 map."""
+    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)

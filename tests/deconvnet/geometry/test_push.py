@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deconvnet as dn
-from deconvnet.changes import axis, grouped, multiply_adds, on_vectors, push
+from deconvnet.changes import grouped, multiply_adds, on_vectors
 from deconvnet.forward import capture
+from deconvnet.geometry.push import axis, push
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
 

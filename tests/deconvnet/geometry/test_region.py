@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deconvnet.region import Patch, Region, Span, Window, whole_patch
+from deconvnet.geometry.region import Patch, Region, Span, Window, whole_patch
 
 _SMALL = st.integers(-6, 9)
 REGIONS = st.builds(Region, _SMALL, _SMALL, _SMALL, _SMALL)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet import zoo
 from deconvnet.errors import AddressError
-from deconvnet.receptive import field
-from deconvnet.region import Region
+from deconvnet.geometry.region import Region
 from tests.engine.judging import image
 
 
@@ -42,12 +41,12 @@ def test_zfnet_has_the_receptive_fields_of_the_paper(
 
 def test_a_fully_connected_unit_sees_the_whole_image(zfnet: dn.Network) -> None:
     assert (zfnet.layer("fc6").receptive_field, zfnet.layer("fc6").jump) == (224, 0)
-    assert field(zfnet, "fc7", 0, 0) == Region(0, 0, 224, 224)
+    assert zfnet.field("fc7", 0, 0) == Region(0, 0, 224, 224)
 
 
 def test_a_field_may_reach_beyond_the_image(zfnet: dn.Network) -> None:
-    assert field(zfnet, "conv1", 0, 0) == Region(-1, -1, 6, 6)
-    assert field(zfnet, "conv1", 2, 1) == Region(3, 1, 10, 8)
+    assert zfnet.field("conv1", 0, 0) == Region(-1, -1, 6, 6)
+    assert zfnet.field("conv1", 2, 1) == Region(3, 1, 10, 8)
 
 
 def test_zfnet64_has_the_receptive_fields_its_file_states() -> None:
@@ -86,10 +85,10 @@ def test_the_field_is_the_box_of_all_pixels_that_the_activation_depends_on() -> 
             box = (
                 int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1
             )  # fmt: skip
-            assert field(net, "avg_pool2d", y, column).clip(24, 21).astuple() == box
+            assert net.field("avg_pool2d", y, column).clip(24, 21).astuple() == box
 
 
 def test_a_layer_that_does_not_exist_has_no_field() -> None:
     net = dn.trace(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()), (3, 8, 8))
     with pytest.raises(AddressError, match="nearest"):
-        field(net, "conv9", 0, 0)
+        net.field("conv9", 0, 0)

@@ -1,0 +1,1 @@
+"""What sees what: windows, regions and receptive fields in integers; no torch."""
