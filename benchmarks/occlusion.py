@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet.forward import check_input
 from deconvnet.occlusion import Occluder
-from deconvnet.scoring import Changes, Plain, Scorer
+from deconvnet.scoring import IncrementalPasses, Scorer, WholePasses
 
 captum = peer("captum.attr")
 
@@ -74,19 +74,25 @@ def captum_side(module: nn.Module, x: Tensor, size: int, stride: int, count: int
 def errors(net: dn.Network, x: Tensor, occluder: Occluder, starts: Tensor) -> tuple[float, float]:
     """(ours, the plain loop's): of all logits, against the plain loop in float64."""
     exact = dn.trace(net.module.double(), net.input_size, net.landmarks, net.preprocess)
-    scored = [_logits(exact, Plain, x.double(), occluder, starts)]
+    scored = [_logits(exact, WholePasses, x.double(), occluder, starts)]
     net.module.float()
-    scored += [_logits(net, way, x, occluder, starts) for way in (Changes, Plain)]
+    scored += [
+        _logits(net, passes, x, occluder, starts) for passes in (IncrementalPasses, WholePasses)
+    ]
     truth, ours, plain = scored
     return relative_error(ours, truth), relative_error(plain, truth)
 
 
 def _logits(
-    net: dn.Network, way: type[Changes] | type[Plain], x: Tensor, occluder: Occluder, starts: Tensor
+    net: dn.Network,
+    passes: type[IncrementalPasses] | type[WholePasses],
+    x: Tensor,
+    occluder: Occluder,
+    starts: Tensor,
 ) -> Tensor:
     x = check_input(net, x)
     scorer = Logits(net, x, None, None)
-    return way(scorer, x, occluder.picture(net, x), occluder.size)(starts, id)
+    return passes(scorer, x, occluder.picture(net, x), occluder.size)(starts, id)
 
 
 def measure(name: str, size: int, stride: int, options: argparse.Namespace) -> list[str]:
@@ -98,7 +104,7 @@ def measure(name: str, size: int, stride: int, options: argparse.Namespace) -> l
     found = dn.occlusion(net, x, size=size, stride=stride)
     starts = found.positions.reshape(-1, 2)
     part, fill = spread(starts, options.positions), occluder.picture(net, x)
-    plain = Plain(Scorer(net, x, None, None), x, fill, size)
+    plain = WholePasses(Scorer(net, x, None, None), x, fill, size)
     shipped, nchw = stock(net), x.contiguous(memory_format=torch.contiguous_format)
     sides: list[Side] = [
         (lambda: dn.occlusion(net, x, size=size, stride=stride), len(starts)),

@@ -12,7 +12,7 @@ from deconvnet import ways
 from deconvnet.errors import GraphError, InputError
 from deconvnet.geometry.region import INPUT
 from deconvnet.network import Network
-from deconvnet.ops.base import Norm, Rule, Way
+from deconvnet.ops.base import BackwardRule, Norm, Rule
 from deconvnet.room import give_back
 
 
@@ -131,7 +131,7 @@ class Record:
     x: Tensor
     activations: dict[str, Tensor]
     kept: dict[int, Tensor]
-    way: Way
+    backward: BackwardRule
 
 
 def alone(x: Tensor, place: int, values: Mapping[int, Tensor], *others: Tensor) -> bool:
@@ -145,7 +145,7 @@ def _walk(
     net: Network,
     x: Tensor,
     places: Sequence[int],
-    way: Way | None,
+    backward: BackwardRule | None,
     see: Callable[[int, Tensor], None] | None = None,
 ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
     """The values of `places`, and what was recorded; with `see`, it is shown them, none is kept."""
@@ -161,14 +161,14 @@ def _walk(
         inputs = [values[below] for below in below_it]
         if joined is not None:
             values[place] = joined(*inputs)
-        elif way is None:
+        elif backward is None:
             spent = uses[below_it[0]] == len(inputs) == 1 and below_it[0] not in asked
             if spent and alone(inputs[0], below_it[0], values, given):
                 values[place] = op.forward_over(inputs[0])
             else:
                 values[place] = op.forward(*inputs)
         else:
-            values[place], saved = op.record(way, *inputs)
+            values[place], saved = op.record(backward, *inputs)
             if saved is not None:
                 kept[place] = saved
         if see is not None and place in places:
@@ -248,15 +248,15 @@ def record(
     Args:
         x: [n, c, h, w].
         rule: "deconv", "guided" or "gradient".
-        lrn: "identity" or "gradient"; see `Way`.
+        lrn: "identity" or "gradient"; see `BackwardRule`.
 
     Raises:
         ProjectionError: a layer has no way down by that rule.
     """
-    way = Way(rule, lrn)
+    backward = BackwardRule(rule, lrn)
     for layer in layers:
         ways.require(net, layer, rule)
     places = {layer: net.find(layer) for layer in layers}
-    values, kept = _walk(net, x, list(places.values()), way)
+    values, kept = _walk(net, x, list(places.values()), backward)
     activations = {layer: values[place] for layer, place in places.items()}
-    return Record(check_input(net, x), activations, kept, way)
+    return Record(check_input(net, x), activations, kept, backward)

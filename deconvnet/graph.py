@@ -21,18 +21,34 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-import deconvnet.ops as table
 from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
 from deconvnet.geometry.region import INPUT
 from deconvnet.layout import as_maps
 from deconvnet.nodes import Node, prune, run
-from deconvnet.ops.base import Op
-from deconvnet.ops.order import Permute
+from deconvnet.ops import (
+    activation,
+    channels,
+    conv,
+    elementwise,
+    linear,
+    norm,
+    pad,
+    pool,
+    reduce,
+    resample,
+    shape,
+)  # fmt: skip
+from deconvnet.ops.base import Op, builder_for, known
+from deconvnet.ops.channels import Permute
 from deconvnet.ops.shape import Identity, Reshape
 from deconvnet.precision import exact
 from deconvnet.traceable import like, require_traceable
 from deconvnet.tracing import attribute, call, recorded
 
+# Importing a family enters its builders in the op table.
+_FAMILIES = (
+    activation, channels, conv, elementwise, linear, norm, pad, pool, reduce, resample, shape,
+)  # fmt: skip
 _HOOKS = {name for name in vars(nn.Module()) if name.endswith("_hooks")}
 _BATCH = 2  # of the trial run: a batch dimension is told from a literal 1
 
@@ -133,7 +149,7 @@ class _Builder:
             called = self.module.get_submodule(str(node.target))
             key = type(called)
             args = (called, *args)
-        builder = table.builder_for(key)
+        builder = builder_for(key)
         kwargs = {name: value for name, value in kwargs.items() if not _idle(name, value)}
         if builder is None:
             raise UnknownOpError(self._unknown(key))
@@ -166,7 +182,7 @@ class _Builder:
     def _unknown(self, key: Any) -> str:
         name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
         return (
-            f"operation '{name}' is not in the op table; {nearest(name, table.known())}. "
+            f"operation '{name}' is not in the op table; {nearest(name, known())}. "
             "Replace it, or give it an op with deconvnet.ops.register."
         )
 

@@ -24,14 +24,14 @@ from deconvnet.geometry.boxes import Frame, inside, whole
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.memory import budget
 from deconvnet.network import Network
-from deconvnet.ops.base import Way
+from deconvnet.ops.base import BackwardRule
 from deconvnet.ops.derived import State, state
 
 _BYTES = 64 * 2**20
 _SHARE = 8  # of the memory budget, at most one part in so many
 
 Clipped = tuple[tuple[int, int, int, int], ...]  # per node, how its frame lies in what was pulled
-Key = tuple[Way, int, int, float, Clipped]
+Key = tuple[BackwardRule, int, int, float, Clipped]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,12 @@ class Heads:
         return len(self._kept)
 
     def of(
-        self, now: State | None, way: Way, steps: Sequence[_Step], channel: int, sign: float
+        self,
+        now: State | None,
+        backward: BackwardRule,
+        steps: Sequence[_Step],
+        channel: int,
+        sign: float,
     ) -> Tensor:
         """One unit's, from a seed of `sign`: [1, c, h, w] on the last step's frame, or [1, c].
 
@@ -108,13 +113,13 @@ class Heads:
         net = self._net()
         assert net is not None
         clipped = tuple(step.clipped for step in steps)
-        key = (way, steps[0].place, channel, sign, clipped)
+        key = (backward, steps[0].place, channel, sign, clipped)
         with self._lock:
             held = self._kept.get(key)
             if held is not None and held[0] == now:
                 self._kept.move_to_end(key)
                 return held[1]
-        value = _walk(net, way, steps, channel, sign)
+        value = _walk(net, backward, steps, channel, sign)
         if now is not None:
             self._keep(key, now, value)
         return value
@@ -136,7 +141,9 @@ def _weights(net: Network, places: Sequence[int]) -> list[Tensor]:
     return [value for op in ops for value in vars(op).values() if isinstance(value, Tensor)]
 
 
-def _walk(net: Network, way: Way, steps: Sequence[_Step], channel: int, sign: float) -> Tensor:
+def _walk(
+    net: Network, backward: BackwardRule, steps: Sequence[_Step], channel: int, sign: float
+) -> Tensor:
     shape = net.nodes[steps[0].place].shape
     value = torch.zeros(1, shape[0], dtype=net.dtype, device=net.device)
     value[0, channel] = sign
@@ -144,7 +151,7 @@ def _walk(net: Network, way: Way, steps: Sequence[_Step], channel: int, sign: fl
     for step in steps[:-1]:
         op = net.nodes[step.place].op
         assert op is not None
-        (value,) = op.descend(_laid(value, step), None, way)
+        (value,) = op.descend(_laid(value, step), None, backward)
     value = _laid(value, steps[-1])
     return (
         value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.clone()
@@ -169,7 +176,7 @@ def forget(net: Network) -> None:
 def descend_head(
     net: Network,
     kept: Mapping[int, Tensor],
-    way: Way,
+    backward: BackwardRule,
     place: int,
     group: Group,
     channels: Sequence[int],
@@ -194,7 +201,7 @@ def descend_head(
     seeds = zip(group.seed.tops, group.seed.lefts, channels, signs, heights.abs(), strict=True)
     for i, (y, x, channel, sign, height) in enumerate(seeds):
         steps = _steps(net, nodes, end, y, x)
-        value = heads.of(now, way, steps, channel, -1.0 if sign < 0 else 1.0)
+        value = heads.of(now, backward, steps, channel, -1.0 if sign < 0 else 1.0)
         if value.dim() != 4:
             found = value.new_empty(len(signs), *value.shape[1:]) if found is None else found
             torch.mul(value[0], height, out=found[i])

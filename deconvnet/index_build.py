@@ -24,7 +24,7 @@ from deconvnet.errors import DatasetError, IndexError_, ParameterError, Projecti
 from deconvnet.index import ActivationIndex, open_index
 from deconvnet.index_scan import Plan, Scan, Scanner, block_size, made_on
 from deconvnet.network import Network
-from deconvnet.ops.base import Rule, Way
+from deconvnet.ops.base import BackwardRule, Rule
 from deconvnet.precision import exact
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.sprites import Artist, tile_size
@@ -58,7 +58,7 @@ def _check_autocast(net: Network) -> None:
 
 
 def _check_ways(net: Network, layers: Sequence[str], rule: Rule) -> None:
-    Way(rule)  # refuses what is no rule
+    BackwardRule(rule)  # refuses what is no rule
     for layer in layers:
         try:
             ways.require(net, layer, rule)

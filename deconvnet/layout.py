@@ -14,7 +14,7 @@ from dataclasses import replace
 from deconvnet.errors import UnknownOpError
 from deconvnet.nodes import Node
 from deconvnet.ops.base import Op
-from deconvnet.ops.order import ChannelsLast, Permute, shuffled
+from deconvnet.ops.channels import ChannelsLast, Permute, shuffled
 from deconvnet.ops.shape import Identity, Reshape
 
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)

@@ -16,7 +16,7 @@ from deconvnet.crops import cut, moved
 from deconvnet.geometry.boxes import Frames
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.network import Network
-from deconvnet.ops.base import Way
+from deconvnet.ops.base import BackwardRule
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LocalRecord:
 
 
 def _step(
-    net: Network, frames: Frames, way: Way, place: int, values: dict[int, Tensor]
+    net: Network, frames: Frames, backward: BackwardRule, place: int, values: dict[int, Tensor]
 ) -> tuple[Tensor, Tensor | None]:
     node, frame = net.nodes[place], frames[place]
     op = node.op
@@ -37,18 +37,18 @@ def _step(
     if op.window is None or all(
         frames[i].is_whole(map_size(net.nodes[i].shape)) for i in (place, *below)
     ):
-        return op.record(way, *(values[i] for i in below))
+        return op.record(backward, *(values[i] for i in below))
     seen = frame.pull(op.window)
     parts = [moved(values[i], frames[i], seen, op.pad_value) for i in below]
     constant = op.constant
     if constant is not None:
         constant = cut(constant.to(parts[0]), [0] * len(parts[0]), frame)
-    return op.record_patch(way, *parts, constant=constant)
+    return op.record_patch(backward, *parts, constant=constant)
 
 
 @torch.no_grad()
 def record_local(
-    net: Network, x: Tensor, place: int, frames: Frames, way: Way, rows: Sequence[int]
+    net: Network, x: Tensor, place: int, frames: Frames, backward: BackwardRule, rows: Sequence[int]
 ) -> LocalRecord:
     """The forward pass of what n activations of a node see.
 
@@ -61,7 +61,7 @@ def record_local(
     values = {INPUT: cut(x, rows, frames[INPUT]).expand(len(rows), -1, -1, -1)}
     kept: dict[int, Tensor] = {}
     for above in order[1:]:
-        values[above], saved = _step(net, frames, way, above, values)
+        values[above], saved = _step(net, frames, backward, above, values)
         if saved is not None:
             kept[above] = saved
         for below in net.nodes[above].inputs:

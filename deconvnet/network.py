@@ -18,7 +18,7 @@ from deconvnet.geometry.region import INPUT, Patch, Region, Window
 from deconvnet.graph import build
 from deconvnet.ops.base import Op
 from deconvnet.ops.derived import state
-from deconvnet.ops.merge import Expand, Product
+from deconvnet.ops.elementwise import Expand, Product
 from deconvnet.preprocess import Preprocess
 from deconvnet.traceable import like
 from deconvnet.ways import rules

@@ -24,7 +24,7 @@ from deconvnet.forward import check_input
 from deconvnet.geometry.region import map_size
 from deconvnet.network import Network
 from deconvnet.precision import exact
-from deconvnet.scoring import Scorer, Way, after, choose
+from deconvnet.scoring import Passes, Scorer, after, choose
 
 FILLS = ("grey", "mean", "black", "blur")
 _COARSEST = 4  # a progressive run begins with every fourth position
@@ -176,7 +176,7 @@ def _grid(occluder: Occluder, x: Tensor) -> Tensor:
 
 
 def _levels(
-    scorer: Scorer, x: Tensor, occluder: Occluder, way: tuple[Way, str],
+    scorer: Scorer, x: Tensor, occluder: Occluder, passes: tuple[Passes, str],
     done: Callable[[int], None],
 ) -> Iterator[OcclusionMap]:  # fmt: skip
     """Maps of halving stride; what a coarse one has is not computed again."""
@@ -193,9 +193,11 @@ def _levels(
         missing = [place for place in flat if place not in known]
         if missing:
             base = len(known)
-            values = way[0](torch.tensor(missing), after(base, done))
+            values = passes[0](torch.tensor(missing), after(base, done))
             known.update(zip(missing, values, strict=True))
-        yield _assemble(scorer, torch.stack([known[p] for p in flat]), positions, level, x, way[1])
+        yield _assemble(
+            scorer, torch.stack([known[p] for p in flat]), positions, level, x, passes[1]
+        )
 
 
 @overload
@@ -253,7 +255,7 @@ def occlusion(
             on_progress(count, total)
 
     starts = positions.reshape(-1, 2)
-    way = choose(scorer, x, occluder.picture(net, x), occluder.size, starts, strategy)
+    passes = choose(scorer, x, occluder.picture(net, x), occluder.size, starts, strategy)
     if progressive:
-        return _levels(scorer, x, occluder, way, done)
-    return _assemble(scorer, way[0](starts, done), positions, occluder, x, way[1])
+        return _levels(scorer, x, occluder, passes, done)
+    return _assemble(scorer, passes[0](starts, done), positions, occluder, x, passes[1])

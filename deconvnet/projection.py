@@ -29,7 +29,7 @@ from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.heads import descend_head
 from deconvnet.local import record_local
 from deconvnet.network import Network
-from deconvnet.ops.base import Norm, Rule, Way
+from deconvnet.ops.base import BackwardRule, Norm, Rule
 from deconvnet.precision import exact
 
 
@@ -67,10 +67,10 @@ class _Descent:
     """
 
     def __init__(
-        self, net: Network, layer: str, kept: dict[int, Tensor], way: Way, group: Group,
-        rows: Sequence[int] | None,
+        self, net: Network, layer: str, kept: dict[int, Tensor], backward: BackwardRule,
+        group: Group, rows: Sequence[int] | None,
     ) -> None:  # fmt: skip
-        self.net, self.layer, self.kept, self.way = net, layer, kept, way
+        self.net, self.layer, self.kept, self.backward = net, layer, kept, backward
         self.group, self.rows = group, rows
         self.values: dict[int, Tensor] = {}
 
@@ -83,7 +83,7 @@ class _Descent:
         """
         place = self.net.find(self.layer)
         end, value = descend_head(
-            self.net, self.kept, self.way, place, self.group, channels.tolist(), heights
+            self.net, self.kept, self.backward, place, self.group, channels.tolist(), heights
         )
         self.values[end] = value
         for above in range(end, INPUT, -1):
@@ -103,7 +103,7 @@ class _Descent:
         saved = self.kept.get(above)
         if saved is not None and self.rows is not None:
             saved = self._own(above, saved)
-        parts = op.descend(values, saved, self.way)
+        parts = op.descend(values, saved, self.backward)
         at = None if op.window is None else self.group.frames[above].pull(op.window)
         for below, part in zip(node.inputs, parts, strict=True):
             self._receive(below, part, at)
@@ -147,7 +147,9 @@ def descend_crops(
     own = rows.tolist()
     for group in grouped(net, place, ys.tolist(), xs.tolist()):
         which = group.which
-        descent = _Descent(net, layer, recorded.kept, recorded.way, group, [own[i] for i in which])
+        descent = _Descent(
+            net, layer, recorded.kept, recorded.backward, group, [own[i] for i in which]
+        )
         yield group, descent.walk(channels[which], values[which])
 
 
@@ -242,7 +244,7 @@ def project(
         )
     if not units:
         return []
-    way = Way(rule, lrn)
+    backward = BackwardRule(rule, lrn)
     layers = list(dict.fromkeys(u.layer for u in units))
     sorted_ = {layer: [i for i, u in enumerate(units) if u.layer == layer] for layer in layers}
     far = [
@@ -257,7 +259,7 @@ def project(
             assert recorded is not None
             done = _project_recorded(net, recorded, layer, wanted, rows)
         else:
-            done = _project_locally(net, x, layer, wanted, rows, way)
+            done = _project_locally(net, x, layer, wanted, rows, backward)
         found.update(zip(mine, done, strict=True))
     ordered = [found[i] for i in range(len(units))]
     return ordered[0] if single else ordered
@@ -299,13 +301,18 @@ def _project_recorded(
     )
     values = maps[row, channel, y, x] if _is_map(maps) else maps[row, channel]
     pixels = descend(net, recorded, layer, row, channel, y, x, values)
-    return _present(net, layer, units, places, values, pixels, recorded.way.rule)
+    return _present(net, layer, units, places, values, pixels, recorded.backward.rule)
 
 
 def _project_locally(
-    net: Network, x: Tensor, layer: str, units: Sequence[Unit], rows: Sequence[int], way: Way
+    net: Network,
+    x: Tensor,
+    layer: str,
+    units: Sequence[Unit],
+    rows: Sequence[int],
+    backward: BackwardRule,
 ) -> list[Projection]:
-    ways.require(net, layer, way.rule)
+    ways.require(net, layer, backward.rule)
     place = net.find(layer)
     for unit in units:
         _check_exists(net, unit)
@@ -316,13 +323,13 @@ def _project_locally(
     def each() -> Iterator[tuple[Group, Tensor]]:
         for group in grouped(net, place, *zip(*places, strict=True)):
             own = [rows[i] for i in group.which]
-            local = record_local(net, x, place, group.frames, way, own)
+            local = record_local(net, x, place, group.frames, backward, own)
             mine = channels[group.which]
             heights = local.top.flatten(1).gather(1, mine[:, None])[:, 0]
             _check_finite(layer, heights)
             values[group.which] = heights
-            descent = _Descent(net, layer, local.kept, way, group, None)
+            descent = _Descent(net, layer, local.kept, backward, group, None)
             yield group, descent.walk(mine, heights)
 
     pixels = _canvas(net, len(units), each())
-    return _present(net, layer, units, places, values, pixels, way.rule)
+    return _present(net, layer, units, places, values, pixels, backward.rule)

@@ -1,7 +1,7 @@
 """What occluded images score: two ways that agree, and the choice between them.
 
-`Plain` runs every occluded image through the whole network. `Changes` recomputes only what an
-occluder changes (`incremental`); it is exact, and pays where multiply-adds say so.
+`WholePasses` runs every occluded image through the whole network. `IncrementalPasses` recomputes
+only what an occluder changes (`incremental`); it is exact, and pays where multiply-adds say so.
 """
 
 from collections.abc import Callable
@@ -111,7 +111,7 @@ def _paste(x: Tensor, fill: Tensor, starts: Tensor, size: int) -> Tensor:
     return copies
 
 
-class Plain:
+class WholePasses:
     """Every occluded image runs through the whole network: the oracle of the other way."""
 
     def __init__(self, scorer: Scorer, x: Tensor, fill: Tensor, size: int) -> None:
@@ -127,7 +127,7 @@ class Plain:
         )  # fmt: skip
 
 
-class Changes:
+class IncrementalPasses:
     """Only what an occluder changes is recomputed, from the clean activations; exact."""
 
     def __init__(self, scorer: Scorer, x: Tensor, fill: Tensor, size: int) -> None:
@@ -195,12 +195,12 @@ def _rectangles(starts: Tensor, size: int) -> tuple[Extents, Extents]:
     return (y, y + size), (x, x + size)
 
 
-Way = Plain | Changes
+Passes = WholePasses | IncrementalPasses
 
 
 def choose(
     scorer: Scorer, x: Tensor, fill: Tensor, size: int, starts: Tensor, strategy: str
-) -> tuple[Way, str]:
+) -> tuple[Passes, str]:
     """How to run, and what to say of it: incremental where multiply-adds say that it pays.
 
     Args:
@@ -217,11 +217,11 @@ def choose(
     saving = len(starts) * multiply_adds(nodes, order, None) / max(1, here)
     says = f"{saving:.1f}× fewer multiply-adds than whole passes"
     if strategy == "incremental" or (strategy == "auto" and saving >= _WORTH):
-        changes = Changes(scorer, x, fill, size)
+        changes = IncrementalPasses(scorer, x, fill, size)
         layers = len(changes.clean.gains)
         says += f"; Winograd's algorithm in up to {layers} layers" if layers else ""
         return changes, f"incremental, {says}"
-    return Plain(scorer, x, fill, size), f"plain; incremental would take {says}"
+    return WholePasses(scorer, x, fill, size), f"plain; incremental would take {says}"
 
 
 def after(base: int, done: Callable[[int], None]) -> Callable[[int], None]:

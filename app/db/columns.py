@@ -36,7 +36,7 @@ class _Checked(TypeDecorator[Any]):
         return isinstance(value, self.kinds)
 
 
-class Whole(_Checked):
+class AdjointOp(_Checked):
     """int."""
 
     impl, cache_ok = Integer, True

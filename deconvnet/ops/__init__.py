@@ -1,41 +1,5 @@
-"""The op table: importing this package fills it, one file per family."""
+"""Operations, one file a family. `graph.build` fills the op table by importing them."""
 
-from deconvnet.ops import (
-    across,
-    activation,
-    border,
-    conv,
-    group,
-    linear,
-    merge,
-    norm,
-    order,
-    pool,
-    relu,
-    shape,
-    whole,
-)
-from deconvnet.ops.base import RULES, Op, Rule, Way, builder_for, known, register
+from deconvnet.ops.base import RULES, BackwardRule, Op, Rule, register
 
-__all__ = [
-    "RULES",
-    "Op",
-    "Rule",
-    "Way",
-    "across",
-    "activation",
-    "border",
-    "builder_for",
-    "conv",
-    "group",
-    "known",
-    "linear",
-    "merge",
-    "norm",
-    "order",
-    "pool",
-    "register",
-    "relu",
-    "shape",
-    "whole",
-]
+__all__ = ["RULES", "BackwardRule", "Op", "Rule", "register"]

@@ -1,11 +1,16 @@
-"""Pointwise nonlinearities that are no ReLU: only their derivative goes down.
+"""Nonlinearities. ReLUs go down by all three rules, the others by their derivative alone.
 
-What the deconvnet does at a ReLU keeps a reconstruction as positive as the maps are. Maps of these
-need not be positive, so neither the deconvnet's rule nor the guided one says anything about them.
+Going down, the reconstruction R meets a ReLU whose forward output was y:
+
+    deconv    max(R, 0)                  ZF 2013, section 2.1
+    gradient  R · [y > 0]                the derivative
+    guided    max(R, 0) · [y > 0]        Springenberg et al. 2014, arXiv:1412.6806
+
+The deconvnet's rule keeps a reconstruction as positive as the maps are. Maps of the other
+nonlinearities need not be positive, so neither that rule nor the guided one applies to them.
 """
 
 import operator
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,11 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Builder, Call, Op, Rule, Way, register
-from deconvnet.ops.relu import ReLU
-
-Function = Callable[..., Tensor]
-
+from deconvnet.ops.base import BackwardRule, Builder, Call, Function, Op, Rule, register
 
 _IN_PLACE = (
     F.silu, F.mish, F.hardswish, F.hardsigmoid, F.selu, F.elu, F.celu, F.leaky_relu,
@@ -51,15 +52,15 @@ class Activation(Op):
         y: Tensor = self.function(x, **self._over)
         return y
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
-        if way.rule != "gradient":
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        if backward.rule != "gradient":
             return self.forward(*xs), None
         with torch.enable_grad():
             x = xs[0].detach().clone().requires_grad_()
             y = self.forward(x)
         return y.detach(), torch.autograd.grad(y, x, torch.ones_like(y))[0]
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g if kept is None else g * kept]
 
     def channels_first(self) -> Op | None:
@@ -85,11 +86,11 @@ class PReLU(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return F.prelu(xs[0], self._weight.detach())
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         y = self.forward(*xs)
-        return y, None if way.rule != "gradient" else xs[0] > 0
+        return y, None if backward.rule != "gradient" else xs[0] > 0
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         if kept is None:
             return [g]
         weight = self._weight.detach().view(-1, *(1,) * (g.dim() - 2))
@@ -273,3 +274,58 @@ def prelu(input: Any, weight: Tensor) -> Call:
 def prelu_module(module: nn.PReLU, x: Any) -> Call:
     """nn.PReLU."""
     return prelu(x, module.weight)
+
+
+class ReLU(Op):
+    """max(x, 0), or its clipped form min(max(x, 0), ceiling)."""
+
+    kind = "ReLU"
+    nonlinear = True
+
+    def __init__(self, ceiling: float | None = None) -> None:
+        self.ceiling = ceiling
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0].clamp(0, self.ceiling)
+
+    def forward_over(self, x: Tensor) -> Tensor:
+        return x.clamp_(0, self.ceiling)
+
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        y = self.forward(*xs)
+        if backward.rule == "deconv":
+            return y, None
+        gate = y > 0
+        return y, gate if self.ceiling is None else gate & (xs[0] < self.ceiling)
+
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
+        if backward.rule != "gradient":
+            g = g.clamp_min(0)
+        return [g if kept is None else g * kept]
+
+    def channels_first(self) -> Op | None:
+        return self
+
+
+@register(F.relu, torch.relu, torch.relu_, "relu", "relu_")
+def relu(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:
+    """torch.nn.functional.relu and its spellings."""
+    return ReLU(), [input]
+
+
+@register(nn.ReLU)
+def relu_module(module: nn.ReLU, x: Any) -> tuple[Op, list[Any]]:
+    """nn.ReLU."""
+    return ReLU(), [x]
+
+
+@register(F.relu6)
+def relu6(input: Any, inplace: bool = False) -> tuple[Op, list[Any]]:
+    """torch.nn.functional.relu6."""
+    return ReLU(6.0), [input]
+
+
+@register(nn.ReLU6)
+def relu6_module(module: nn.ReLU6, x: Any) -> tuple[Op, list[Any]]:
+    """nn.ReLU6."""
+    return ReLU(6.0), [x]

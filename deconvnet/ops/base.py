@@ -9,13 +9,16 @@ without a window (`window is None`) sees everything, and gets and gives whole ma
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from deconvnet.errors import ParameterError
 from deconvnet.geometry.region import Window
 
+Function = Callable[..., Tensor]
 Rule = Literal["deconv", "guided", "gradient"]
 RULES: tuple[Rule, ...] = ("deconv", "guided", "gradient")
 Norm = Literal["identity", "gradient"]
@@ -24,7 +27,7 @@ POINT = Window()
 
 
 @dataclass(frozen=True)
-class Way:
+class BackwardRule:
     """How to go down: the rectifier at each ReLU, and what contrast normalisation becomes.
 
     Attributes:
@@ -100,21 +103,21 @@ class Op(ABC):
         """Per position of the output, over all its channels; only products with weights count."""
         return 0
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward`, and what `descend` needs of it (on the output's map, batch 1 if constant)."""
-        del way
+        del backward
         return self.forward(*xs), None
 
     def record_patch(
-        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+        self, backward: BackwardRule, *xs: Tensor, constant: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """`record` on patches; see `forward_patch`."""
         if self.window == POINT and constant is None:
-            return self.record(way, *xs)
+            return self.record(backward, *xs)
         return self.forward_patch(*xs, constant=constant), constant
 
     @abstractmethod
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         """Patches down: one for each input, each of the size that the window pulls."""
 
 
@@ -167,3 +170,56 @@ def pair(value: int | tuple[int, ...] | list[int]) -> tuple[int, int]:
         return (value, value)
     values = tuple(int(v) for v in value)
     return cast(tuple[int, int], values * 2 if len(values) == 1 else values)
+
+
+class AdjointOp(Op):
+    """f(x), linear but for a constant.
+
+    Args:
+        kind: the field's name for it.
+        function: f.
+        shape: of a batch of inputs; that of the images is left out.
+        settings: f's parameters, by name.
+    """
+
+    kind = "linear step"
+    window = None
+
+    def __init__(self, kind: str, function: Function, shape: Any, **settings: Any) -> None:
+        self.kind, self.function = kind, partial(function, **settings)
+        self.source = tuple(shape[1:])
+        self.settings = [repr(item) for item in settings.items()]
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        y: Tensor = self.function(xs[0])
+        return y
+
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
+        with torch.enable_grad():
+            x = g.new_zeros(len(g), *self.source, requires_grad=True)
+            y = self.forward(x)
+        return list(torch.autograd.grad(y, x, g))
+
+
+class WeightedAdjointOp(AdjointOp):
+    """f(x, weight, bias).
+
+    Args:
+        multiply_adds: per position of the output.
+    """
+
+    kind = "linear step by a kernel"
+
+    def __init__(
+        self, kind: str, function: Function, shape: Any, weight: Tensor, bias: Tensor | None,
+        multiply_adds: int, **settings: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(kind, function, shape, **settings)
+        self._weight, self._bias, self._multiply_adds = weight, bias, multiply_adds
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self.function(xs[0], self._weight.detach(), plain(self._bias))
+
+    @property
+    def multiply_adds(self) -> int:
+        return self._multiply_adds

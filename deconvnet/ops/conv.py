@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.geometry.region import Window
-from deconvnet.ops.base import POINT, Op, Way, pair, plain, register
-from deconvnet.ops.border import Sides, pad
+from deconvnet.ops.base import POINT, BackwardRule, Op, pair, plain, register
 from deconvnet.ops.derived import Derived
-from deconvnet.switches import spread
+from deconvnet.ops.pad import Sides, pad
+from deconvnet.ops.switches import spread
 
 _FEW = 36  # positions; up to here one matrix product is faster than a convolution
 
@@ -57,7 +57,7 @@ class Conv(Op):
         y = F.linear(seen.reshape(n * h * w, -1), self._matrix.of(self.weight), self.bias)
         return y.view(n, h, w, -1).permute(0, 3, 1, 2)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         w = self.window
         (kh, kw), (sh, sw) = w.kernel, w.stride
         if self.groups == 1 and g.shape[2] * g.shape[3] * kh * kw <= _FEW * 9:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import ProjectionError, UnknownOpError
-from deconvnet.ops.base import Op, Way, plain, register
+from deconvnet.ops.base import BackwardRule, Op, plain, register
+from deconvnet.ops.channels import ChannelsLast
 from deconvnet.ops.conv import PerPlace
-from deconvnet.ops.order import ChannelsLast
 
 
 class Linear(Op):
@@ -33,7 +33,7 @@ class Linear(Op):
     def multiply_adds(self) -> int:
         return self.weight.numel()
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g @ self.weight]
 
 
@@ -51,7 +51,7 @@ class Head(Op):
         y: Tensor = self._function(xs[0])
         return y
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         raise ProjectionError(f"A {self.name} has no way down.")
 
 

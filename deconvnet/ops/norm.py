@@ -1,4 +1,7 @@
-"""Normalisation: batch norm goes down by its scale, contrast normalisation is passed by (ZF)."""
+"""Normalisation: batch norm goes down by its scale, contrast normalisation is passed by (ZF).
+
+Group and instance norms look at the whole map, so a unit above one sees the whole image.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import ProjectionError, UnknownOpError
-from deconvnet.ops.base import Call, Op, Rule, Way, plain, register
+from deconvnet.ops.base import BackwardRule, Call, Op, Rule, plain, register
+from deconvnet.ops.channels import ChannelsLast
 from deconvnet.ops.conv import Conv
 from deconvnet.ops.derived import Derived
-from deconvnet.ops.order import ChannelsLast
 
 _FILTERS = 32  # folded at a time: kernels in float64 take twice their memory
 
@@ -68,7 +71,7 @@ class BatchNorm(Op):
             weight[part] = weight[part].double() * scale[part].view(-1, 1, 1, 1)
         return Conv(weight, shift.to(weight), conv.window, conv.groups)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g * self.scale.view(-1, *(1,) * (g.dim() - 2))]
 
 
@@ -107,10 +110,10 @@ class LocalResponseNorm(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0] * self._power(self._denominator(xs[0]))
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.forward(*xs), xs[0] if way.lrn == "gradient" else None
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), xs[0] if backward.lrn == "gradient" else None
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         if kept is None:
             return [g]
         s = self._denominator(kept)
@@ -138,12 +141,12 @@ class OwnNorm(Op):
         """A map [n, c, …], laid out for its statistics."""
         return x
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.forward(*xs), xs[0] if way.rule == "gradient" else None
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), xs[0] if backward.rule == "gradient" else None
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         if kept is None:
-            raise ProjectionError(f"A {self.kind} has no {way.rule} rule.")
+            raise ProjectionError(f"A {self.kind} has no {backward.rule} rule.")
         if self._weight is not None:
             g = g * self._weight.detach().view(-1, *(1,) * (g.dim() - 2))
         x, down = self._together(kept), self._together(g)
@@ -233,3 +236,65 @@ def layer_norm(
 def layer_norm_module(module: nn.LayerNorm, x: Any) -> Call:
     """nn.LayerNorm."""
     return layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+
+
+class GroupNorm(OwnNorm):
+    """Normalisation over a group's channels and all places."""
+
+    kind = "group normalisation"
+    window = None
+    along = 2
+
+    def __init__(self, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> None:
+        super().__init__(weight, bias, eps)
+        self.groups = groups
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return F.group_norm(xs[0], self.groups, plain(self._weight), plain(self._bias), self.eps)
+
+    def _together(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), self.groups, -1)
+
+
+@register(F.group_norm)
+def group_norm(
+    input: Any,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Call:
+    """torch.nn.functional.group_norm."""
+    return GroupNorm(num_groups, weight, bias, eps), [input]
+
+
+@register(nn.GroupNorm)
+def group_norm_module(module: nn.GroupNorm, x: Any) -> Call:
+    """nn.GroupNorm."""
+    return group_norm(x, module.num_groups, module.weight, module.bias, module.eps)
+
+
+@register(F.instance_norm)
+def instance_norm(
+    input: Any,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call:
+    """torch.nn.functional.instance_norm: each channel a group, or as batch norm when it counts."""
+    if use_input_stats:
+        return GroupNorm(input.shape[1], weight, bias, eps), [input]
+    return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+
+
+@register(nn.InstanceNorm2d)
+def instance_norm_module(module: nn.InstanceNorm2d, x: Any) -> Call:
+    """nn.InstanceNorm2d."""
+    return instance_norm(
+        x, module.running_mean, module.running_var, module.weight, module.bias,
+        not module.track_running_stats, eps=module.eps,
+    )  # fmt: skip

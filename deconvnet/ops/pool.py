@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.geometry.region import Window
-from deconvnet.ops.base import Op, Way, pair, register
-from deconvnet.switches import inflate, taps, to_switches, unpool
+from deconvnet.ops.base import BackwardRule, Op, pair, register
+from deconvnet.ops.switches import inflate, taps, to_switches, unpool
 
 
 class MaxPool(Op):
@@ -36,7 +36,7 @@ class MaxPool(Op):
         w = self.window
         return F.max_pool2d(xs[0], w.kernel, w.stride, 0, w.dilation)
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         w = self.window
         y, flat = F.max_pool2d(
             xs[0], w.kernel, w.stride, w.padding, w.dilation, self.ceil_mode, return_indices=True
@@ -44,13 +44,13 @@ class MaxPool(Op):
         return y, to_switches(flat, xs[0].shape[-1], w)
 
     def record_patch(
-        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+        self, backward: BackwardRule, *xs: Tensor, constant: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         w = self.window
         y, flat = F.max_pool2d(xs[0], w.kernel, w.stride, 0, w.dilation, return_indices=True)
         return y, to_switches(flat, xs[0].shape[-1], replace(w, padding=(0, 0)))
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         assert kept is not None
         return [unpool(g, kept, self.window)]
 
@@ -101,10 +101,10 @@ class AveragePool(Op):
     def constant(self) -> Tensor | None:
         return self._share
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.forward(*xs), self._share.to(xs[0])
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         assert kept is not None
         g = g * kept
         out = inflate(g, self.window)
@@ -127,7 +127,7 @@ class AdaptiveAverage(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(xs[0], self.output)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         rows, columns = self._rows.to(g), self._columns.to(g)
         return [torch.einsum("ah,ncab,bw->nchw", rows, g, columns)]
 
@@ -144,11 +144,11 @@ class AdaptiveMaximum(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return F.adaptive_max_pool2d(xs[0], self.output)
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         y, flat = F.adaptive_max_pool2d(xs[0], self.output, return_indices=True)
         return y, flat
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         assert kept is not None
         kept = kept.expand(len(g), -1, -1, -1)
         zeros = g.new_zeros(*g.shape[:2], self.shape[0] * self.shape[1])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Op, Way, register
+from deconvnet.ops.base import BackwardRule, Op, register
 
 
 class Identity(Op):
@@ -19,7 +19,7 @@ class Identity(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0]
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g]
 
     def channels_first(self) -> Op:
@@ -38,25 +38,8 @@ class Reshape(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].reshape(-1, *self.target)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g.reshape(-1, *self.source)]
-
-
-class GlobalMean(Op):
-    """The mean over the map, [n, c, …] → [n, c]."""
-
-    kind = "global average pooling"
-    window = None
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        return xs[0].flatten(2).mean(2)
-
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        scaled = (g / math.prod(self.shape)).view(*g.shape, *(1,) * len(self.shape))
-        return [scaled.expand(*g.shape, *self.shape).contiguous()]
 
 
 def _reshape(x: Any, target: tuple[int, ...]) -> tuple[Op, list[Any]]:

@@ -411,6 +411,6 @@ def test_parameters_that_are_computed_by_hooks_are_refused() -> None:
 def test_a_graph_that_does_not_reproduce_the_module_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("deconvnet.ops.relu.ReLU.forward", lambda self, x: x)
+    monkeypatch.setattr("deconvnet.ops.activation.ReLU.forward", lambda self, x: x)
     with pytest.raises(GraphError, match="does not reproduce its output"):
         _trace(lambda m, x: torch.relu(m.a(x)))

@@ -518,7 +518,7 @@ def test_torchs_own_shuffle_goes_down_by_every_rule() -> None:
 def test_channels_that_are_put_in_a_wrong_order_are_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("deconvnet.ops.order.Shuffle.forward", lambda self, x: x)
+    monkeypatch.setattr("deconvnet.ops.channels.Shuffle.forward", lambda self, x: x)
     with pytest.raises(GraphError, match="does not reproduce its output"):
         dn.trace(_around(Shuffle()), (3, 24, 21))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet import tuning
-from deconvnet.scoring import Changes, Plain, Scorer
+from deconvnet.scoring import IncrementalPasses, Scorer, WholePasses
 from deconvnet.winograd import Winograd, fits, matrices
 
 
@@ -79,10 +79,12 @@ def deep(width: int, depth: int) -> dn.Network:
     return dn.trace(module, (3, 44, 40))
 
 
-def logits(net: dn.Network, x: Tensor, way: type[Changes] | type[Plain], starts: Tensor) -> Tensor:
+def logits(
+    net: dn.Network, x: Tensor, passes: type[IncrementalPasses] | type[WholePasses], starts: Tensor
+) -> Tensor:
     """[n, classes] of the image with a grey square of 12 pixels at each start."""
     scorer = Logits(net, x, None, None)
-    return way(scorer, x, torch.full_like(x, 0.3), 12)(starts, lambda count: None)
+    return passes(scorer, x, torch.full_like(x, 0.3), 12)(starts, lambda count: None)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -94,10 +96,12 @@ def test_logits_keep_the_bound_although_unchanged_cells_come_from_another_sum(
     x = torch.rand(1, 3, 44, 40, generator=torch.Generator().manual_seed(2))
     starts = torch.cartesian_prod(torch.arange(-8, 44, 8), torch.arange(-8, 40, 8))
     scorer = Scorer(net, x, None, None)
-    assert len(Changes(scorer, x, x, 12).clean.gains) == depth - 1  # all but the first, of 3 maps
-    ours, plain = (logits(net, x, way, starts) for way in (Changes, Plain))
+    assert (
+        len(IncrementalPasses(scorer, x, x, 12).clean.gains) == depth - 1
+    )  # all but the first, of 3 maps
+    ours, plain = (logits(net, x, passes, starts) for passes in (IncrementalPasses, WholePasses))
     exact = dn.trace(net.module.double(), net.input_size)
-    truth = logits(exact, x.double(), Plain, starts)
+    truth = logits(exact, x.double(), WholePasses, starts)
     error, own = (float((found - truth).abs().max()) for found in (ours, plain))
     assert 0 < error <= 1e-5 * float(truth.abs().max())
     assert error <= 2 * own
@@ -107,17 +111,17 @@ def test_logits_keep_the_bound_although_unchanged_cells_come_from_another_sum(
 def test_double_precision_never_takes_it() -> None:
     net = dn.trace(deep(32, 3).module.double(), (3, 44, 40))
     x = torch.rand(1, 3, 44, 40, dtype=torch.float64)
-    assert not Changes(Scorer(net, x, None, None), x, x, 12).clean.gains
+    assert not IncrementalPasses(Scorer(net, x, None, None), x, x, 12).clean.gains
 
 
 @pytest.mark.usefixtures("everywhere")
 def test_a_small_memory_leaves_kernels_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     net, x = deep(64, 4), torch.rand(1, 3, 44, 40)
     one = 64 * 64 * 36 * 4
-    maps = Changes(Scorer(net, x, None, None), x, x, 12).clean.maps.values()
+    maps = IncrementalPasses(Scorer(net, x, None, None), x, x, 12).clean.maps.values()
     held = 2 * sum(values.nbytes for values in maps)
     monkeypatch.setenv("DECONVNET_MEMORY_MB", str((held + 3 * 1.5 * one) / 2**20))
-    assert len(Changes(Scorer(net, x, None, None), x, x, 12).clean.gains) == 1
+    assert len(IncrementalPasses(Scorer(net, x, None, None), x, x, 12).clean.gains) == 1
 
 
 def test_what_is_measured_is_kept_for_the_next_process(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Steps over all channels of each place, or over all places: means, sums, maxima, norms, gates."""
 
+import math
 from math import prod
 from typing import Any
 
@@ -9,11 +10,13 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.ops.activation import Arithmetic, Sigmoid, raised, reciprocal
-from deconvnet.ops.base import Call, Op, Way, register
-from deconvnet.ops.merge import Expand, Product, Scale, Sum, maximum
-from deconvnet.ops.order import ChannelsLast, Slice, permute
+from deconvnet.ops.base import BackwardRule, Call, Op, register
+from deconvnet.ops.channels import ChannelsLast, Slice, permute
+from deconvnet.ops.elementwise import Expand, Product, Scale, Sum, maximum
 from deconvnet.ops.pool import AdaptiveAverage
-from deconvnet.ops.shape import GlobalMean, Identity, Reshape
+from deconvnet.ops.shape import (
+    Reshape,
+)
 
 
 class ChannelMean(Op):
@@ -27,7 +30,7 @@ class ChannelMean(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].mean(1, keepdim=True)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [(g / self.channels).repeat(1, self.channels, 1, 1)]
 
 
@@ -42,10 +45,10 @@ class ChannelMaximum(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].amax(1, keepdim=True)
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         return xs[0].max(1, keepdim=True)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         assert kept is not None
         n, _, h, w = g.shape
         zeros = g.new_zeros(n, self.channels, h, w)
@@ -190,28 +193,6 @@ def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Call:
     return largest(input, dim, keepdim)
 
 
-@register("expand_as")
-def expand_as(x: Any, other: Any) -> Call:
-    """Tensor.expand_as another map."""
-    return expand(x, *other.shape)
-
-
-@register("expand")
-def expand(x: Any, *sizes: Any) -> Call:
-    """Tensor.expand of one value per channel over a map, or of one channel over all."""
-    target = sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
-    own, wanted = tuple(x.shape[1:]), tuple(target)[1:]
-    wanted = tuple(n if n != -1 else k for n, k in zip(wanted, own, strict=True))
-    if wanted == own:
-        return Identity(), [x]
-    if len(own) != 3 or any(k not in (1, n) for n, k in zip(wanted, own, strict=True)):
-        raise UnknownOpError(
-            f"An expansion of {list(own)} to {list(wanted)} is unknown; expected that of one cell "
-            "along a dimension of a map."
-        )
-    return Expand(own, wanted), [x]
-
-
 @register(F.glu)
 def glu(input: Any, dim: int = -1) -> Call:
     """torch.nn.functional.glu of the channels: one half, gated by the other."""
@@ -230,3 +211,20 @@ def glu(input: Any, dim: int = -1) -> Call:
 def glu_module(module: nn.GLU, x: Any) -> Call:
     """nn.GLU."""
     return glu(x, module.dim)
+
+
+class GlobalMean(Op):
+    """The mean over the map, [n, c, …] → [n, c]."""
+
+    kind = "global average pooling"
+    window = None
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return xs[0].flatten(2).mean(2)
+
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
+        scaled = (g / math.prod(self.shape)).view(*g.shape, *(1,) * len(self.shape))
+        return [scaled.expand(*g.shape, *self.shape).contiguous()]

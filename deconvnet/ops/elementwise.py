@@ -13,8 +13,9 @@ from torch import Tensor
 
 from deconvnet.errors import ProjectionError, UnknownOpError
 from deconvnet.ops.activation import reciprocal
-from deconvnet.ops.base import POINT, Call, Op, Rule, Way, register
-from deconvnet.ops.order import ChannelsLast
+from deconvnet.ops.base import POINT, BackwardRule, Call, Op, Rule, register
+from deconvnet.ops.channels import ChannelsLast
+from deconvnet.ops.shape import Identity
 
 
 def _varies(constant: Tensor | float | None) -> Tensor | None:
@@ -53,7 +54,7 @@ class Sum(Op):
     def constant(self) -> Tensor | None:
         return _varies(self.offset)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         # A tensor of its own for each branch: whoever receives one may add to it.
         first, *others = self.signs
         return [g if first == 1 else g * first, *(g * sign for sign in others)]
@@ -87,10 +88,10 @@ class Scale(Op):
     def constant(self) -> Tensor | None:
         return _varies(self.factor)
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.forward(*xs), self.constant
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [self._apply(g, kept)]
 
     def channels_first(self) -> Op | None:
@@ -109,12 +110,12 @@ class Product(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0] * xs[1]
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.forward(*xs), torch.cat(xs, 1) if way.rule == "gradient" else None
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.forward(*xs), torch.cat(xs, 1) if backward.rule == "gradient" else None
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         if kept is None:
-            raise ProjectionError(f"A product of two maps has no {way.rule} rule.")
+            raise ProjectionError(f"A product of two maps has no {backward.rule} rule.")
         x, y = kept.chunk(2, 1)
         return [g * y, g * x]
 
@@ -141,7 +142,7 @@ class Expand(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].expand([self._grown.get(dim, -1) for dim in range(xs[0].dim())])
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g.sum(list(self._grown), keepdim=True)]
 
     def channels_first(self) -> Op:
@@ -157,11 +158,11 @@ class Larger(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return torch.maximum(*xs)
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         x, y = xs
         return self.forward(x, y), ((x > y).to(x) + (x >= y).to(x)) / 2
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         assert kept is not None
         return [g * kept, g * (1 - kept)]
 
@@ -177,7 +178,7 @@ class Concatenate(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return torch.cat(xs, dim=1)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return list(torch.split_with_sizes(g, self.channels, dim=1))
 
 
@@ -307,3 +308,25 @@ def cat(tensors: Any, dim: int = 0, axis: int | None = None) -> tuple[Op, list[A
         raise UnknownOpError(f"A concatenation along dimension {dim} is unknown; expected 1.")
     op = Concatenate([x.shape[dim] for x in tensors])
     return (ChannelsLast(op) if last else op), list(tensors)
+
+
+@register("expand_as")
+def expand_as(x: Any, other: Any) -> Call:
+    """Tensor.expand_as another map."""
+    return expand(x, *other.shape)
+
+
+@register("expand")
+def expand(x: Any, *sizes: Any) -> Call:
+    """Tensor.expand of one value per channel over a map, or of one channel over all."""
+    target = sizes[0] if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    own, wanted = tuple(x.shape[1:]), tuple(target)[1:]
+    wanted = tuple(n if n != -1 else k for n, k in zip(wanted, own, strict=True))
+    if wanted == own:
+        return Identity(), [x]
+    if len(own) != 3 or any(k not in (1, n) for n, k in zip(wanted, own, strict=True)):
+        raise UnknownOpError(
+            f"An expansion of {list(own)} to {list(wanted)} is unknown; expected that of one cell "
+            "along a dimension of a map."
+        )
+    return Expand(own, wanted), [x]

@@ -4,8 +4,6 @@ None of them has a window as `region` speaks of it: an output of a transposed co
 lies under a fraction of its place. So a change of one input counts as a change everywhere.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,62 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Call, Op, Way, pair, plain, register
-
-Function = Callable[..., Tensor]
-
-
-class Whole(Op):
-    """f(x), linear but for a constant.
-
-    Args:
-        kind: the field's name for it.
-        function: f.
-        shape: of a batch of inputs; that of the images is left out.
-        settings: f's parameters, by name.
-    """
-
-    kind = "linear step"
-    window = None
-
-    def __init__(self, kind: str, function: Function, shape: Any, **settings: Any) -> None:
-        self.kind, self.function = kind, partial(function, **settings)
-        self.source = tuple(shape[1:])
-        self.settings = [repr(item) for item in settings.items()]
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        y: Tensor = self.function(xs[0])
-        return y
-
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        with torch.enable_grad():
-            x = g.new_zeros(len(g), *self.source, requires_grad=True)
-            y = self.forward(x)
-        return list(torch.autograd.grad(y, x, g))
-
-
-class Weighted(Whole):
-    """f(x, weight, bias).
-
-    Args:
-        multiply_adds: per position of the output.
-    """
-
-    kind = "linear step by a kernel"
-
-    def __init__(
-        self, kind: str, function: Function, shape: Any, weight: Tensor, bias: Tensor | None,
-        multiply_adds: int, **settings: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(kind, function, shape, **settings)
-        self._weight, self._bias, self._multiply_adds = weight, bias, multiply_adds
-
-    def forward(self, *xs: Tensor) -> Tensor:
-        return self.function(xs[0], self._weight.detach(), plain(self._bias))
-
-    @property
-    def multiply_adds(self) -> int:
-        return self._multiply_adds
+from deconvnet.ops.base import AdjointOp, Call, WeightedAdjointOp, pair, register
 
 
 @register(torch.conv1d)
@@ -79,7 +22,7 @@ def conv1d(
     """torch.nn.functional.conv1d."""
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     products = weight.numel() * int(input.shape[2])  # a line is one position
-    op = Weighted(
+    op = WeightedAdjointOp(
         "convolution along a line", torch.conv1d, input.shape, weight, bias, products, **settings
     )
     return op, [input]
@@ -105,7 +48,7 @@ def conv_transpose2d(
     """torch.nn.functional.conv_transpose2d."""
     settings = {"padding": padding, "output_padding": output_padding, "dilation": dilation}
     sy, sx = pair(stride)
-    op = Weighted(
+    op = WeightedAdjointOp(
         "transposed convolution", F.conv_transpose2d, input.shape, weight, bias,
         weight.numel() // (sy * sx), stride=(sy, sx), groups=groups, **settings,
     )  # fmt: skip
@@ -136,7 +79,7 @@ def interpolate(
         "recompute_scale_factor": recompute_scale_factor,
         "antialias": antialias,
     }
-    return Whole("interpolation", F.interpolate, input.shape, **settings), [input]
+    return AdjointOp("interpolation", F.interpolate, input.shape, **settings), [input]
 
 
 @register(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
@@ -152,7 +95,7 @@ def upsample_module(module: nn.Upsample, x: Any) -> Call:
 def pixel_shuffle(input: Any, upscale_factor: int) -> Call:
     """torch.nn.functional.pixel_shuffle."""
     function = F.pixel_shuffle
-    return Whole("pixel shuffle", function, input.shape, upscale_factor=upscale_factor), [input]
+    return AdjointOp("pixel shuffle", function, input.shape, upscale_factor=upscale_factor), [input]
 
 
 @register(nn.PixelShuffle)
@@ -165,7 +108,7 @@ def pixel_shuffle_module(module: nn.PixelShuffle, x: Any) -> Call:
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Call:
     """torch.nn.functional.pixel_unshuffle."""
     settings = {"downscale_factor": downscale_factor}
-    return Whole("pixel unshuffle", F.pixel_unshuffle, input.shape, **settings), [input]
+    return AdjointOp("pixel unshuffle", F.pixel_unshuffle, input.shape, **settings), [input]
 
 
 @register(nn.PixelUnshuffle)

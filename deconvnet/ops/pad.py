@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
 from deconvnet.geometry.region import Window
-from deconvnet.ops.base import Call, Op, Way, register
-from deconvnet.ops.whole import Whole
-from deconvnet.switches import inflate, unpool
+from deconvnet.ops.base import AdjointOp, BackwardRule, Call, Op, register
+from deconvnet.ops.switches import inflate, unpool
 
 Sides = tuple[int, int, int, int]
 """Left, right, top, bottom."""
@@ -34,11 +33,11 @@ class Pad(Op):
         return xs[0]
 
     def record_patch(
-        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+        self, backward: BackwardRule, *xs: Tensor, constant: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         return xs[0], None  # never `record`: the patches hold the padding already
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g]
 
 
@@ -53,7 +52,7 @@ class PadChannels(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return F.pad(xs[0], (0, 0, 0, 0, self.before, self.after), value=self.value)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g[:, self.before : g.shape[1] - self.after]]
 
 
@@ -104,10 +103,10 @@ class PadOwn(Op):
     def constant(self) -> Tensor | None:
         return self._places
 
-    def record(self, way: Way, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
+    def record(self, backward: BackwardRule, *xs: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.forward(*xs), self._places.to(xs[0].device)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         assert kept is not None
         return [unpool(g, kept.expand(-1, g.shape[1], -1, -1), self.window)]
 
@@ -136,11 +135,11 @@ class Crop(Op):
         return xs[0][:, :, ::sy, ::sx]
 
     def record_patch(
-        self, way: Way, *xs: Tensor, constant: Tensor | None = None
+        self, backward: BackwardRule, *xs: Tensor, constant: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         return self.forward_patch(*xs), None  # never `record`: the patches are cropped already
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         sy, sx = self.stride
         if self.stride == (1, 1):
             return [g]
@@ -174,7 +173,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     around: Sides = (sides[0], sides[1], sides[2], sides[3])
     shape = (input.shape[2], input.shape[3])
     if mode == "circular":
-        return Whole("circular padding", F.pad, input.shape, pad=tuple(pad), mode=mode), [input]
+        return AdjointOp("circular padding", F.pad, input.shape, pad=tuple(pad), mode=mode), [input]
     if mode != "constant" and any(sides[4:]):
         raise UnknownOpError(f"A padding of channels in mode '{mode}' is unknown.")
     if mode != "constant":

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deconvnet.geometry.region import Window
-from deconvnet.switches import inflate, taps, to_switches, unpool
+from deconvnet.ops.switches import inflate, taps, to_switches, unpool
 
 WINDOWS = [
     Window((2, 2), (2, 2)),

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.ops.base import Call, Op, Way, register
-from deconvnet.ops.border import crop
+from deconvnet.ops.base import BackwardRule, Call, Op, register
+from deconvnet.ops.pad import crop
 from deconvnet.ops.shape import view
 
 
@@ -31,7 +31,7 @@ class Slice(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0][:, self.first : self.last]
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         whole = g.new_zeros(len(g), self.channels, *g.shape[2:])
         whole[:, self.first : self.last] = g
         return [whole]
@@ -53,7 +53,7 @@ class Shuffle(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0][:, self.source]
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g[:, self._back]]
 
 
@@ -69,7 +69,7 @@ class Permute(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return xs[0].permute(self.order)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
         return [g.permute(sorted(range(len(self.order)), key=self.order.__getitem__))]
 
 
@@ -85,8 +85,8 @@ class ChannelsLast(Op):
     def forward(self, *xs: Tensor) -> Tensor:
         return self._first.forward(*(x.permute(0, 3, 1, 2) for x in xs)).permute(0, 2, 3, 1)
 
-    def descend(self, g: Tensor, kept: Tensor | None, way: Way) -> list[Tensor]:
-        found = self._first.descend(g.permute(0, 3, 1, 2), kept, way)
+    def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
+        found = self._first.descend(g.permute(0, 3, 1, 2), kept, backward)
         return [down.permute(0, 2, 3, 1) for down in found]
 
     def channels_first(self) -> Op:

@@ -12,15 +12,15 @@ import deconvnet as dn
 from deconvnet import ops
 from deconvnet.errors import UnknownOpError
 from deconvnet.geometry.region import Region, Window
-from deconvnet.ops import Op, Way
-from deconvnet.ops.relu import ReLU
+from deconvnet.ops import BackwardRule, Op, activation, base, conv, elementwise, linear, norm
+from deconvnet.ops.activation import ReLU
 from tests.engine.judging import image, randomise
 
 Make = Callable[[Tensor], Tensor] | nn.Module
 
 # Nonlinear ones that are no ReLU.
 ACTIVATIONS: dict[str, Any] = {
-    **{kind: getattr(nn, kind)() for kind in ops.activation.KINDS},
+    **{kind: getattr(nn, kind)() for kind in activation.KINDS},
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "ELU, its slope": nn.ELU(0.3),
@@ -91,7 +91,7 @@ CASES: dict[str, Any] = {
     **ACTIVATIONS,
 }  # fmt: skip
 
-WAY = Way("gradient", "gradient")
+WAY = BackwardRule("gradient", "gradient")
 LINEAR = {
     name for name in CASES.keys() - ACTIVATIONS
     if not name.startswith(("max", "ReLU", "contrast"))
@@ -221,7 +221,7 @@ def test_a_patch_runs_up_as_its_part_of_the_map(name: str) -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_sum_goes_down_to_every_branch_in_memory_of_its_own(count: int) -> None:
-    op = ops.merge.Sum([1.0, -2.0, 1.0][:count], None)
+    op = elementwise.Sum([1.0, -2.0, 1.0][:count], None)
     g = torch.randn(1, 2, 3, 3)
     parts = op.descend(g, None, WAY)
     for part, sign in zip(parts, [1.0, -2.0, 1.0], strict=False):
@@ -230,7 +230,7 @@ def test_a_sum_goes_down_to_every_branch_in_memory_of_its_own(count: int) -> Non
 
 
 def test_a_concatenation_is_split_where_it_was_joined() -> None:
-    op = ops.merge.Concatenate([2, 3])
+    op = elementwise.Concatenate([2, 3])
     g = torch.randn(1, 5, 3, 3)
     assert [part.shape[1] for part in op.descend(g, None, WAY)] == [2, 3]
     assert torch.equal(torch.cat(op.descend(g, None, WAY), 1), g)
@@ -245,32 +245,32 @@ def test_a_concatenation_is_split_where_it_was_joined() -> None:
     ],
 )
 def test_the_three_rules_differ_at_the_rectifier(rule: Any, expected: list[float]) -> None:
-    way, op = Way(rule), ReLU()
+    backward, op = BackwardRule(rule), ReLU()
     x, g = torch.tensor([[-1.0, -1.0, 1.0, 1.0]]), torch.tensor([[-1.0, 2.0, -3.0, 4.0]])
-    _, kept = op.record(way, x)
-    assert op.descend(g, kept, way)[0].tolist() == [expected]
+    _, kept = op.record(backward, x)
+    assert op.descend(g, kept, backward)[0].tolist() == [expected]
 
 
 def test_a_clipped_relu_passes_the_gradient_between_its_bounds_alone() -> None:
-    way, op = Way("gradient"), ReLU(6.0)
-    y, kept = op.record(way, torch.tensor([[-1.0, 3.0, 9.0]]))
+    backward, op = BackwardRule("gradient"), ReLU(6.0)
+    y, kept = op.record(backward, torch.tensor([[-1.0, 3.0, 9.0]]))
     assert y.tolist() == [[0, 3, 6]]
-    assert op.descend(torch.ones(1, 3), kept, way)[0].tolist() == [[0, 1, 0]]
+    assert op.descend(torch.ones(1, 3), kept, backward)[0].tolist() == [[0, 1, 0]]
 
 
 def test_contrast_normalisation_is_passed_by_unless_its_gradient_is_asked_for() -> None:
-    op, x = ops.norm.LocalResponseNorm(3, 1.0, 0.75, 1.0), torch.randn(1, 4, 2, 2)
+    op, x = norm.LocalResponseNorm(3, 1.0, 0.75, 1.0), torch.randn(1, 4, 2, 2)
     g = torch.randn(1, 4, 2, 2)
-    assert op.record(Way("deconv"), x)[1] is None
-    assert torch.equal(op.descend(g, None, Way("deconv"))[0], g)
+    assert op.record(BackwardRule("deconv"), x)[1] is None
+    assert torch.equal(op.descend(g, None, BackwardRule("deconv"))[0], g)
 
 
 def test_biases_stay_above() -> None:
     zero = torch.zeros(1, 6, 4, 4)
-    op = ops.conv.Conv(torch.randn(6, 4, 3, 3), torch.randn(6), Window((3, 3)), 1)
+    op = conv.Conv(torch.randn(6, 4, 3, 3), torch.randn(6), Window((3, 3)), 1)
     assert not op.descend(zero, None, WAY)[0].any()
     assert (
-        not ops.linear.Linear(torch.randn(6, 4), torch.randn(6))
+        not linear.Linear(torch.randn(6, 4), torch.randn(6))
         .descend(torch.zeros(1, 6), None, WAY)[0]
         .any()
     )
@@ -285,7 +285,7 @@ def test_an_operation_of_one_s_own_can_be_entered(monkeypatch: pytest.MonkeyPatc
     class Square(nn.ReLU):
         __module__ = "torch.nn.modules.activation"  # fx goes into modules that are not torch's
 
-    monkeypatch.setattr("deconvnet.ops.base._TABLE", dict(ops.base._TABLE))
+    monkeypatch.setattr("deconvnet.ops.base._TABLE", dict(base._TABLE))
     module = nn.Sequential(Square())
     with pytest.raises(UnknownOpError, match=r"deconvnet\.ops\.register"):
         dn.trace(module, (3, 4, 4))
@@ -294,6 +294,6 @@ def test_an_operation_of_one_s_own_can_be_entered(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_the_table_knows_can_be_listed() -> None:
-    known = ops.known()
+    known = base.known()
     assert known == sorted(known)
     assert {"Conv2d", "MaxPool2d", "ReLU", "relu", "cat", "local_response_norm"} <= set(known)
