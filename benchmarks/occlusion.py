@@ -22,7 +22,7 @@ from common import arguments, batch, each, peer, photographs, relative_error, st
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.forward import check_input
+from deconvnet.graph.batch import check_input
 from deconvnet.occlusion import Occluder
 from deconvnet.scoring import IncrementalPasses, Scorer, WholePasses
 

@@ -17,7 +17,7 @@ from torch import Tensor
 import deconvnet as dn
 from deconvnet import tuning
 from deconvnet.changes import BATCH, grouped
-from deconvnet.forward import check_input
+from deconvnet.graph.batch import check_input
 from deconvnet.ops.conv import Conv
 from deconvnet.winograd import Winograd, fits
 

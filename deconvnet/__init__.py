@@ -3,9 +3,11 @@
 from deconvnet.address import Unit
 from deconvnet.attribution import Deconvnet, Occlusion
 from deconvnet.filters import FilterGrid, filters
+from deconvnet.graph.network import Network
+from deconvnet.graph.trace import trace
 from deconvnet.index import ActivationIndex, Hit, open_index
 from deconvnet.index_build import build_index
-from deconvnet.network import Network, load, trace
+from deconvnet.loading import load
 from deconvnet.occlusion import OcclusionMap, occlusion
 from deconvnet.projection import Projection, project
 

@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from deconvnet.address import natural
 from deconvnet.errors import InputError, ParameterError
-from deconvnet.forward import check_input, record
-from deconvnet.graph import eval_copy
-from deconvnet.network import Network, trace
+from deconvnet.forward import record
+from deconvnet.graph.batch import check_input
+from deconvnet.graph.network import Network
+from deconvnet.graph.trace import trace
+from deconvnet.graph.verify import eval_copy
 from deconvnet.ops.base import Norm, Rule
 from deconvnet.precision import exact
 from deconvnet.projection import descend, strongest

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deconvnet.geometry.push import Axis, Change, Extents, Ints, axis, push
 from deconvnet.geometry.region import map_size
-from deconvnet.nodes import Node
+from deconvnet.graph.nodes import Node
 
 BATCH = 64  # changed images at a time; more gain nothing on a CPU
 _GROUPS = (1, 2, 3, 4, 6, 8)  # of sizes along an axis
@@ -26,20 +26,6 @@ class Group:
 
     members: Ints
     changes: Mapping[int, Change]
-
-
-def on_vectors(nodes: Sequence[Node], order: Sequence[int]) -> list[int]:
-    """The end of a pass that has no maps any more: the fully connected layers and their heads."""
-    users: dict[int, list[int]] = {}
-    for place in order:
-        for below in nodes[place].inputs:
-            users.setdefault(below, []).append(place)
-    found: list[int] = []
-    for place in reversed(order):
-        shapes = [nodes[i].shape for i in (place, *nodes[place].inputs)]
-        if all(len(s) == 1 for s in shapes) and set(users.get(place, [])) <= set(found):
-            found.append(place)
-    return found[::-1]
 
 
 def multiply_adds(

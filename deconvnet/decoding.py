@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deconvnet.dataset import Dataset
 from deconvnet.errors import InputError
-from deconvnet.network import Network
+from deconvnet.graph.network import Network
 from deconvnet.preprocess import Preprocess
 
 _MOST_THREADS = 16

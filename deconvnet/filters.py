@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deconvnet import render
 from deconvnet.errors import AddressError, ParameterError, WeightsError
-from deconvnet.network import Network
+from deconvnet.graph.network import Network
 from deconvnet.ops.conv import Conv
 
 DEAD = 0.05  # of the median RMS

@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 
-from deconvnet import fingerprint, ways
+from deconvnet import fingerprint
 from deconvnet import index_store as store
 from deconvnet.address import natural
 from deconvnet.dataset import Dataset, open_dataset
 from deconvnet.decoding import Decoder
-from deconvnet.describe import describe
 from deconvnet.errors import DatasetError, IndexError_, ParameterError, ProjectionError
+from deconvnet.graph.describe import describe
+from deconvnet.graph.network import Network
 from deconvnet.index import ActivationIndex, open_index
 from deconvnet.index_scan import Plan, Scan, Scanner, block_size, made_on
-from deconvnet.network import Network
 from deconvnet.ops.base import BackwardRule, Rule
 from deconvnet.precision import exact
 from deconvnet.progress import OnProgress, Reporter
@@ -61,7 +61,7 @@ def _check_ways(net: Network, layers: Sequence[str], rule: Rule) -> None:
     BackwardRule(rule)  # refuses what is no rule
     for layer in layers:
         try:
-            ways.require(net, layer, rule)
+            net.require_rule(layer, rule)
         except ProjectionError as error:
             raise ProjectionError(f"{error} An index without pictures needs none.") from error
 

@@ -21,8 +21,8 @@ from deconvnet import fingerprint, forward
 from deconvnet import index_store as store
 from deconvnet.dataset import Dataset
 from deconvnet.decoding import Loaded, stack
+from deconvnet.graph.network import Network
 from deconvnet.memory import batch_size, in_slices
-from deconvnet.network import Network
 from deconvnet.ops.base import Rule
 from deconvnet.sources import Skipped
 from deconvnet.topk import EMPTY, UNGROUPED, TopK

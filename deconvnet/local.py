@@ -15,7 +15,7 @@ from torch import Tensor
 from deconvnet.crops import cut, moved
 from deconvnet.geometry.boxes import Frames
 from deconvnet.geometry.region import INPUT, map_size
-from deconvnet.network import Network
+from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.errors import ParameterError
-from deconvnet.nodes import Node
+from deconvnet.graph.nodes import Node
 from deconvnet.room import free_memory, give_back
 
 _SHARE = 0.25  # of free memory, unless a budget is set

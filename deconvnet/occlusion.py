@@ -20,9 +20,9 @@ from torch import Tensor
 
 from deconvnet.address import Unit, natural
 from deconvnet.errors import InputError, ParameterError
-from deconvnet.forward import check_input
 from deconvnet.geometry.region import map_size
-from deconvnet.network import Network
+from deconvnet.graph.batch import check_input
+from deconvnet.graph.network import Network
 from deconvnet.precision import exact
 from deconvnet.scoring import Passes, Scorer, after, choose
 

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deconvnet import ways
 from deconvnet.address import Unit
 from deconvnet.crops import cut, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
-from deconvnet.forward import Record, checked, finite, record
+from deconvnet.forward import Record, record
 from deconvnet.frames import Group, grouped, multiply_adds
 from deconvnet.geometry.boxes import Frame
 from deconvnet.geometry.region import INPUT, map_size
+from deconvnet.graph.batch import checked, finite
+from deconvnet.graph.network import Network
 from deconvnet.heads import descend_head
 from deconvnet.local import record_local
-from deconvnet.network import Network
 from deconvnet.ops.base import BackwardRule, Norm, Rule
 from deconvnet.precision import exact
 
@@ -312,7 +312,7 @@ def _project_locally(
     rows: Sequence[int],
     backward: BackwardRule,
 ) -> list[Projection]:
-    ways.require(net, layer, backward.rule)
+    net.require_rule(layer, backward.rule)
     place = net.find(layer)
     for unit in units:
         _check_exists(net, unit)

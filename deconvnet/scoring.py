@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from deconvnet.address import Unit, natural
-from deconvnet.changes import BATCH, grouped, multiply_adds, on_vectors
+from deconvnet.changes import BATCH, grouped, multiply_adds
 from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.forward import capture, needed
 from deconvnet.geometry.push import Extents
 from deconvnet.geometry.region import INPUT
+from deconvnet.graph.network import Network
+from deconvnet.graph.nodes import on_vectors
 from deconvnet.incremental import Clean, Incremental
 from deconvnet.memory import batch_size, in_batches
-from deconvnet.network import Network
 from deconvnet.ops.activation import Sigmoid
 from deconvnet.ops.linear import Head
 from deconvnet.precision import exact

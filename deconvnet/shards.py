@@ -18,8 +18,8 @@ from deconvnet import index_store as store
 from deconvnet.dataset import Dataset
 from deconvnet.decoding import Decoder
 from deconvnet.errors import IndexError_
+from deconvnet.graph.network import Network
 from deconvnet.index_scan import Plan, Scan, Scanner, made_on
-from deconvnet.network import Network
 from deconvnet.sources import Skipped
 from deconvnet.topk import EMPTY, UNGROUPED, TopK
 

@@ -29,8 +29,8 @@ from deconvnet import index_store as store
 from deconvnet.decoding import Decoder, Loaded, stack
 from deconvnet.errors import DatasetError
 from deconvnet.geometry.region import INPUT
+from deconvnet.graph.network import Network
 from deconvnet.index import COLUMNS
-from deconvnet.network import Network
 from deconvnet.ops.base import Rule
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.projection import descend_crops

@@ -29,8 +29,8 @@ from app.services.index import Opened
 from app.state import AppState
 from deconvnet import methods
 from deconvnet.address import Unit
-from deconvnet.describe import layer_of
 from deconvnet.errors import AddressError
+from deconvnet.graph.describe import layer_of
 
 router = APIRouter()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deconvnet.dataset import Dataset
-    from deconvnet.network import Network
+    from deconvnet.graph.network import Network
 
 Net = Annotated[
     str, typer.Argument(metavar="NET", help="A network of the zoo, or path/to/net.py:build.")

@@ -20,8 +20,8 @@ from app.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from deconvnet.graph.network import Network
     from deconvnet.methods import Explanation, Method, Target
-    from deconvnet.network import Network
 
 Out = Annotated[Path, typer.Option(help="Folder for the pictures, the arrays and the facts.")]
 PLAIN = (bool, int, float, str)

@@ -20,7 +20,6 @@ from app.compute.units import Progress, UnitError, UnitResult, UnitSpec
 from app.compute.workshop import Workshop
 from app.errors import ArtifactMissingError, Refusal, StorageFullError
 from deconvnet import methods
-from deconvnet.describe import describe
 from deconvnet.errors import (
     AddressError,
     DeconvnetError,
@@ -30,9 +29,10 @@ from deconvnet.errors import (
     WeightsError,
 )
 from deconvnet.forward import run as forward
+from deconvnet.graph.describe import describe
+from deconvnet.graph.network import Network
 from deconvnet.memory import out_of_memory
 from deconvnet.methods import Explanation, Target
-from deconvnet.network import Network
 
 _FATAL = (AddressError, GraphError, ModelError, ParameterError, WeightsError)
 

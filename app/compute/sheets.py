@@ -8,9 +8,9 @@ from torch import Tensor
 import deconvnet as dn
 from app.compute.units import Rule
 from deconvnet import render
+from deconvnet.graph.network import Network
 from deconvnet.index import COLUMNS
 from deconvnet.methods import Explanation
-from deconvnet.network import Network
 from deconvnet.projection import Projection
 from deconvnet.sprites import paste, sheet, tile_origin, tile_size
 

@@ -19,7 +19,7 @@ from app.imaging.decoder import Decoder
 from app.imaging.reencode import Limits
 from app.settings import Settings
 from deconvnet.errors import DeconvnetError
-from deconvnet.network import Network
+from deconvnet.graph.network import Network
 from deconvnet.pictures import to_rgb
 
 

@@ -13,8 +13,8 @@ from app.compute.units import UnitError, UnitSpec
 from app.errors import Fault, Refusal
 from app.services.index import Opened
 from app.state import AppState
-from deconvnet.describe import Description
 from deconvnet.errors import nearest
+from deconvnet.graph.describe import Description
 
 
 def indexed_models(state: AppState) -> list[tuple[Description, Opened]]:

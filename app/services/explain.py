@@ -18,8 +18,8 @@ from app.services import uploads
 from app.services.index import Opened
 from app.state import AppState
 from deconvnet.address import Unit
-from deconvnet.describe import rules_of
 from deconvnet.errors import IndexError_
+from deconvnet.graph.describe import rules_of
 
 Contrast = Literal["shared", "own"]
 

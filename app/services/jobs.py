@@ -35,8 +35,8 @@ from app.services.job_views import (
 )
 from app.state import AppState
 from deconvnet import methods
-from deconvnet.describe import Description
 from deconvnet.errors import ParameterError, nearest
+from deconvnet.graph.describe import Description
 from deconvnet.methods import Misfit
 
 LOADING_S = 10.0

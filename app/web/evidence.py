@@ -8,7 +8,7 @@ from app.web.figures import crops, cut
 from app.web.present import has_pictures, layer_row
 from app.web.words import count, number, percent
 from deconvnet.address import Unit
-from deconvnet.describe import rules_of
+from deconvnet.graph.describe import rules_of
 from deconvnet.index import COLUMNS, Hit, UnitStats
 
 

@@ -11,7 +11,7 @@ from app.web.words import ago, count, number, percent, shape, stamp
 from deconvnet.address import Unit
 from deconvnet.index import COLUMNS
 
-Description = Mapping[str, Any]  # a network in JSON values, as deconvnet.describe gives it
+Description = Mapping[str, Any]  # a network in JSON values, as deconvnet.graph.describe gives it
 
 _CRISP = 32  # tiles of fewer pixels than this are shown as blocks, so that pixels stay visible
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from deconvnet.address import Unit
-from deconvnet.describe import Description, describe, layer_of
 from deconvnet.errors import AddressError, DeconvnetError, ParameterError, nearest
-from deconvnet.network import Network
+from deconvnet.graph.describe import Description, describe, layer_of
+from deconvnet.graph.network import Network
 from deconvnet.render import Pixels
 
 Explains = Literal["unit", "class"]

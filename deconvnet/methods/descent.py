@@ -8,8 +8,10 @@ from torch import Tensor
 
 from deconvnet import render
 from deconvnet.address import Unit
-from deconvnet.describe import Description, layer_of
 from deconvnet.errors import ProjectionError
+from deconvnet.graph.describe import Description, layer_of
+from deconvnet.graph.network import Network
+from deconvnet.graph.nodes import without_rule
 from deconvnet.methods.base import (
     Explains,
     Explanation,
@@ -21,10 +23,8 @@ from deconvnet.methods.base import (
     as_array,
     provenance,
 )
-from deconvnet.network import Network
 from deconvnet.ops.base import Rule
 from deconvnet.projection import Projection, project
-from deconvnet.ways import unknown_way
 
 
 class DescentParams(Params):
@@ -58,7 +58,7 @@ class Descent(Method):
                 "Project from a layer before it."
             )
         elif self.rule not in known:
-            why = unknown_way(name, self.rule, known)
+            why = without_rule(name, self.rule, known)
         else:
             return
         yield Misfit("target/unit", "wrong_kind", ProjectionError(why))

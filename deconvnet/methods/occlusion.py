@@ -14,8 +14,9 @@ from torch import Tensor
 
 from deconvnet import render
 from deconvnet.address import Unit
-from deconvnet.describe import Description
 from deconvnet.errors import ParameterError
+from deconvnet.graph.describe import Description
+from deconvnet.graph.network import Network
 from deconvnet.methods.base import (
     Explanation,
     Method,
@@ -27,7 +28,6 @@ from deconvnet.methods.base import (
     provenance,
     register,
 )
-from deconvnet.network import Network
 from deconvnet.occlusion import OcclusionMap, occlusion
 
 _NAMED = 8  # labels that get a colour of their own

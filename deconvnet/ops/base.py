@@ -54,6 +54,7 @@ class Op(ABC):
         window: what an output sees of each input; None: everything.
         pad_value: what lies beyond the border for this op's window.
         rules: those by which it goes down; none: nothing is projected through it.
+        multiplies: True where an input is only a factor, as a gate is, or is expanded to be one.
         nonlinear: whether it is what a layer ends with: where no landmarks are named, one of these.
     """
 
@@ -62,6 +63,7 @@ class Op(ABC):
     pad_value: float = 0.0
     rules: tuple[Rule, ...] = RULES
     nonlinear: ClassVar[bool] = False
+    multiplies: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, *xs: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Channels taken out, exchanged, or put last.
 
 Maps with channels last, as LayerNorm and fully connected layers want them, and shuffled groups are
-how a network is written down: `deconvnet.layout` takes their transpositions away.
+how a network is written down: `deconvnet.graph.canonicalise` takes their transpositions away.
 """
 
 import operator

@@ -105,6 +105,7 @@ class Product(Op):
     """x · y, value by value."""
 
     kind = "product"
+    multiplies = True
     rules: tuple[Rule, ...] = ("gradient",)
 
     def forward(self, *xs: Tensor) -> Tensor:
@@ -132,6 +133,7 @@ class Expand(Op):
     """
 
     kind = "expansion"
+    multiplies = True
 
     def __init__(self, source: Sequence[int], target: Sequence[int]) -> None:
         self.source, self.target = tuple(source), tuple(target)

@@ -17,8 +17,8 @@ from app.main import create_app
 from app.services import jobs
 from app.settings import Settings
 from deconvnet import methods
-from deconvnet.describe import describe
 from deconvnet.errors import DeconvnetError
+from deconvnet.graph.describe import describe
 from deconvnet.methods import Target
 
 INPUTS = {"inputs": {"dataset": "pictures", "limit": 1}}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.forward import record
+from deconvnet.graph.network import Network
 from deconvnet.heads import Heads, forget, heads_of
-from deconvnet.network import Network
 from deconvnet.projection import descend
 from tests.oracles import Oracle, relative_error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError, nearest
-from deconvnet.network import Network
+from deconvnet.graph.network import Network
 from deconvnet.ops.base import Rule
 
 Description = Mapping[str, Any]

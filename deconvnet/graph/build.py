@@ -9,12 +9,10 @@ Call sites are named after the module ("features.0"); its second call is "featur
 is named after the module around it ("inception4e.branch1.relu", "layer1.0.add").
 """
 
-import copy
 import inspect
 import operator
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +21,10 @@ from torch import Tensor, fx, nn
 
 from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
 from deconvnet.geometry.region import INPUT
-from deconvnet.layout import as_maps
-from deconvnet.nodes import Node, prune, run
+from deconvnet.graph.canonicalise import as_maps
+from deconvnet.graph.fx import attribute, call, recorded, require_traceable
+from deconvnet.graph.nodes import Node, like, prune, run
+from deconvnet.graph.verify import buffers_kept, eval_copy, verify
 from deconvnet.ops import (
     activation,
     channels,
@@ -42,14 +42,11 @@ from deconvnet.ops.base import Op, builder_for, known
 from deconvnet.ops.channels import Permute
 from deconvnet.ops.shape import Identity, Reshape
 from deconvnet.precision import exact
-from deconvnet.traceable import like, require_traceable
-from deconvnet.tracing import attribute, call, recorded
 
 # Importing a family enters its builders in the op table.
 _FAMILIES = (
     activation, channels, conv, elementwise, linear, norm, pad, pool, reduce, resample, shape,
 )  # fmt: skip
-_HOOKS = {name for name in vars(nn.Module()) if name.endswith("_hooks")}
 _BATCH = 2  # of the trial run: a batch dimension is told from a literal 1
 
 
@@ -313,76 +310,26 @@ def _flatten(value: Any) -> Iterator[Any]:
         yield value
 
 
-def eval_copy(module: nn.Module) -> nn.Module:
-    """The same structure in eval mode, sharing parameters and buffers with the caller's module.
+@dataclass(frozen=True)
+class Graph:
+    """A module as a graph.
 
-    Hooks stay behind: they are the caller's.
+    Attributes:
+        module: an eval copy of it, which shares its parameters.
+        nodes: in order of execution, the input first, the output last.
+        read: the parameters and buffers that `forward` computes constants from; those constants
+            are in the nodes.
     """
-    memo: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
-    for part in module.modules():
-        for name in _HOOKS & vars(part).keys():
-            memo[id(getattr(part, name))] = OrderedDict()
-    try:
-        return copy.deepcopy(module, memo).eval()
-    except Exception as error:
-        raise GraphError(
-            f"{type(module).__name__} cannot be copied: {reason(error)}. Parameters that are "
-            "computed (weight_norm, spectral_norm) must be made plain ones first."
-        ) from error
 
-
-@contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """A forward that counts or averages into a buffer leaves the caller's as it was."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
-
-
-def _verify(module: nn.Module, trial: Tensor, ours: Tensor) -> None:
-    """Compare with the module's own output, in batches of other sizes than the trial's.
-
-    What a graph has taken over of the trial's batch (its size as a number) shows so.
-    """
-    for places in ([0], [0, 1, 0]):
-        try:
-            theirs = module(trial[places])
-        except Exception as error:  # the module's own code: anything
-            raise GraphError(
-                f"{type(module).__name__} fails on a batch of {[len(places), *trial.shape[1:]]}: "
-                f"{reason(error).splitlines()[0]}. It must take any number of images."
-            ) from error
-        if not _agree(theirs, ours[places]):
-            raise GraphError(
-                f"The graph of {type(module).__name__} does not reproduce its output. The usual "
-                "causes are an in-place operation on a tensor that is used again (use its "
-                "out-of-place form), a result that depends on how many images there are, and a way "
-                "that depends on what kind of object the input is (isinstance)."
-            )
-
-
-def _agree(theirs: Tensor, ours: Tensor) -> bool:
-    scale = float(theirs.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
-    tolerance = torch.finfo(ours.dtype).eps ** 0.5  # rounding in another order stays far below it
-    return theirs.shape == ours.shape and torch.allclose(
-        theirs.to(ours.dtype), ours, rtol=0.0, atol=tolerance * scale, equal_nan=True
-    )
+    module: nn.Module
+    nodes: tuple[Node, ...]
+    read: tuple[Tensor, ...]
 
 
 @torch.no_grad()
 @exact
-def build(
-    module: nn.Module, input_size: tuple[int, int, int]
-) -> tuple[nn.Module, tuple[Node, ...], tuple[Tensor, ...]]:
-    """The module as a graph.
-
-    Returns:
-        an eval copy of it; its nodes in order of execution, the input first, the output last; and
-        the parameters and buffers that `forward` computes constants from, which are in the nodes.
+def build(module: nn.Module, input_size: tuple[int, int, int]) -> Graph:
+    """The graph of a module.
 
     Raises:
         GraphError: it cannot be traced, or the graph does not reproduce it.
@@ -393,13 +340,13 @@ def build(
     generator = torch.Generator().manual_seed(0)
     trial = torch.randn(_BATCH, *input_size, generator=generator).to(like(copied))
     builder = _Builder(copied, trial)
-    with _buffers_kept(copied):
+    with buffers_kept(copied):
         builder.build(recorded(copied, trial))
         assert builder.output is not None
         final = builder.output.node
-        _verify(copied, trial, builder.results[final])
+        verify(copied, trial, builder.results[final])
         traced = prune(builder.nodes, final)
         nodes = as_maps(traced)
         if nodes != traced:
-            _verify(copied, trial, run(nodes, trial))
-    return copied, tuple(nodes), tuple(builder.read.values())
+            verify(copied, trial, run(nodes, trial))
+    return Graph(copied, tuple(nodes), tuple(builder.read.values()))

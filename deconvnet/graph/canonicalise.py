@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from deconvnet.errors import UnknownOpError
-from deconvnet.nodes import Node
+from deconvnet.graph.nodes import Node
 from deconvnet.ops.base import Op
 from deconvnet.ops.channels import ChannelsLast, Permute, shuffled
 from deconvnet.ops.shape import Identity, Reshape

@@ -1,0 +1,1 @@
+"""A module as a graph of our own: traced, checked against the module, and named."""

@@ -1,0 +1,175 @@
+"""A traced network with its landmarks: what `load` and `trace` give, and everything else takes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from deconvnet import fingerprint
+from deconvnet.errors import AddressError, ProjectionError, nearest
+from deconvnet.geometry.pull import plan
+from deconvnet.geometry.region import INPUT, Patch, Region
+from deconvnet.graph.build import Graph
+from deconvnet.graph.content import content
+from deconvnet.graph.layers import Layer, LayerTable, layer_table
+from deconvnet.graph.nodes import Node, Rules, like, rules, without_rule
+from deconvnet.ops.base import Rule
+from deconvnet.ops.derived import state
+from deconvnet.preprocess import Preprocess
+
+
+class Network:
+    """A traced network: what `load` and `trace` give, and everything else takes.
+
+    What is written to the parameters later counts from then on. Of what goes past torch's own count
+    (`.data`, NumPy) only a write to a whole filter, channel or tap is sure to be seen; after any
+    other, and where a module was given another Parameter, trace again.
+
+    Attributes:
+        nodes: call sites in order of execution, the input first.
+        landmarks: "conv1" … to the names of nodes.
+        module: an eval copy that shares the caller's parameters.
+        made_in: the device and precision of the parameters when it was traced.
+        weights: what was asked for: "DEFAULT", a path, or None for random ones.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        rebuild: Callable[[], Graph],
+        landmarks: Mapping[str, str],
+        preprocess: Preprocess,
+        classes: tuple[str, ...] | None = None,
+        labels: tuple[str, ...] | None = None,
+        name: str = "",
+        spec: Any = None,
+        weights: str | None = None,
+    ) -> None:
+        """A network; `trace` and `load` make them.
+
+        Args:
+            graph: as `build` gives it.
+            rebuild: makes the graph anew, from the parameters as they are then.
+        """
+        self.name = name
+        self.module = graph.module
+        self._rebuild = rebuild
+        self._use(graph)
+        self._like = like(self.module)  # asked often, and slowly found
+        self.made_in = (self.device, self.dtype)
+        channels, height, width = graph.nodes[INPUT].shape
+        self.input_size = (channels, height, width)
+        self.landmarks, self.preprocess = dict(landmarks), preprocess
+        self.classes, self.labels = classes, labels
+        self.spec, self.weights = spec, weights
+        self.place = {node.name: rank for rank, node in enumerate(self.nodes)}
+        self.cache: dict[Any, Any] = {}  # plans derived from the graph, never results
+
+    def _use(self, graph: Graph) -> None:
+        self.nodes: tuple[Node, ...] = graph.nodes
+        self._read = graph.read
+        self._computed_from = state(self._read)
+
+    def refresh(self) -> None:
+        """Compute anew what `forward` makes of parameters alone, if those were written to."""
+        now = state(self._read)
+        if self._read and (now is None or now != self._computed_from):
+            self._use(self._rebuild())
+            self.cache.clear()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are (buffers, where there are none)."""
+        return self._like.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the parameters are."""
+        return self._like.dtype
+
+    @property
+    def layers(self) -> LayerTable:
+        """Landmarks and all layers: name, shape, receptive field, jump."""
+        if "layers" not in self.cache:
+            self.cache["layers"] = layer_table(self.nodes, self.landmarks, self.rules)
+        table_: LayerTable = self.cache["layers"]
+        return table_
+
+    @property
+    def fingerprint(self) -> str:
+        """Content key of weights, architecture and preprocessing: hex, 64 characters."""
+        self.refresh()
+        now = state(self.module.state_dict().values())
+        held = self.cache.get("fingerprint")
+        if held is None or now is None or held[0] != now:
+            held = self.cache["fingerprint"] = (now, self._content())
+        return str(held[1])
+
+    def _content(self) -> str:
+        known = content(self.nodes, self.module.state_dict())
+        return fingerprint.of([*known, asdict(self.preprocess)])
+
+    @property
+    def rules(self) -> Sequence[Rules]:
+        """For each node, the rules by which its activations can be projected."""
+        if "rules" not in self.cache:
+            self.cache["rules"] = rules(self.nodes)
+        known: Sequence[Rules] = self.cache["rules"]
+        return known
+
+    def require_rule(self, layer: str, rule: Rule) -> None:
+        """Refuse a way down on which an op has no such rule.
+
+        Raises:
+            AddressError: no such layer. ProjectionError: with the op, and what can be done.
+        """
+        place = self.find(layer)
+        known = self.rules[place]
+        if rule in known:
+            return
+        while lower := [i for i in self.nodes[place].inputs if rule not in self.rules[i]]:
+            place = lower[0]
+        node = self.nodes[place]
+        assert node.op is not None
+        raise ProjectionError(
+            f"{without_rule(layer, rule, known)} The first step without it is '{node.name}' "
+            f"({node.op.kind})."
+        )
+
+    def find(self, layer: str) -> int:
+        """The place of a landmark or call site among the nodes.
+
+        Raises:
+            AddressError: with the nearest names.
+        """
+        name = self.landmarks.get(layer, layer)
+        if name not in self.place or name == "input":
+            known = [*self.landmarks, *(n for n in self.place if n != "input")]
+            raise AddressError(
+                f"Layer '{layer}' is not in {self.name}; {nearest(str(layer), known)}."
+            )
+        return self.place[name]
+
+    def layer(self, name: str) -> Layer:
+        """One row of `layers`. Raises AddressError with the nearest names."""
+        self.find(name)
+        return self.layers[name]
+
+    def field(self, layer: str, y: int, x: int) -> Region:
+        """What position (y, x) of a layer sees, in pixels; it may reach beyond the image.
+
+        Raises:
+            AddressError: no such layer.
+        """
+        place = self.find(layer)
+        key = ("field", place)
+        if key not in self.cache:
+            self.cache[key] = plan(self.nodes, place)[INPUT]
+        patch: Patch = self.cache[key]
+        return patch.at(y, x)
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.input_size))
+        layers, landmarks = len(self.nodes) - 1, len(self.landmarks)
+        return f"<Network {self.name} {size}: {layers} layers, {landmarks} landmarks>"
