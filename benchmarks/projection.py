@@ -27,7 +27,7 @@ from common import (
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.forward import record
+from deconvnet.execution.forward import record
 from deconvnet.heads import forget
 from deconvnet.projection import descend
 

@@ -2,17 +2,15 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 
-import torch
 from torch import Tensor
 
 from deconvnet.dataset import Dataset
 from deconvnet.errors import InputError
-from deconvnet.graph.network import Network
 from deconvnet.preprocess import Preprocess
 
 _MOST_THREADS = 16
@@ -85,15 +83,3 @@ class Decoder:
         """Let the threads go."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
-
-
-def stack(net: Network, pictures: Sequence[Loaded], size: int) -> Tensor:
-    """A batch of exactly `size` for the network; places without a picture are black."""
-    channels, height, width = net.input_size
-    on_gpu = net.device.type == "cuda"
-    batch = torch.zeros(size, height, width, channels, dtype=torch.uint8, pin_memory=on_gpu)
-    for place, picture in enumerate(pictures):
-        if picture.pixels is not None:
-            batch[place] = picture.pixels.permute(1, 2, 0)
-    moved = batch.to(net.device, non_blocking=True).permute(0, 3, 1, 2)
-    return net.preprocess.normalise(moved)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from deconvnet.dataset import Dataset
 from deconvnet.errors import DatasetError, InputError
-from deconvnet.memory import free_bytes
+from deconvnet.execution.memory import free_bytes
 from deconvnet.preprocess import Preprocess
 
 _RAM_SHARE = 0.25  # of free memory that decoded images may fill

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
+from deconvnet.execution.batches import chunks
+from deconvnet.execution.memory import budget
 from deconvnet.geometry.boxes import Frame, Frames
 from deconvnet.geometry.pull import frames
 from deconvnet.geometry.region import map_size
 from deconvnet.graph.network import Network
 from deconvnet.graph.nodes import Node
-from deconvnet.memory import budget, chunks
 
 _LIMIT = 64  # activations at a time; more gain nothing
 _START = 10**8  # products that take as long as the calls of one batch

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deconvnet.crops import blank, moved
+from deconvnet.execution.memory import budget
+from deconvnet.execution.patches import blank, moved
 from deconvnet.frames import Group
 from deconvnet.geometry.boxes import Frame, inside, whole
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
-from deconvnet.memory import budget
 from deconvnet.ops.base import BackwardRule
 from deconvnet.ops.derived import State, state
 

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvnet import tuning
-from deconvnet.forward import alone
+from deconvnet.execution.executor import alone
+from deconvnet.execution.memory import budget, out_of_memory
 from deconvnet.geometry.push import Axis, Change, Ints
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
-from deconvnet.memory import budget, out_of_memory
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
 from deconvnet.winograd import Winograd, fits, memory

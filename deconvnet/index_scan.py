@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvnet import fingerprint, forward
+from deconvnet import fingerprint
 from deconvnet import index_store as store
 from deconvnet.dataset import Dataset
-from deconvnet.decoding import Loaded, stack
+from deconvnet.decoding import Loaded
+from deconvnet.execution import forward
+from deconvnet.execution.batches import batch_size, in_slices
+from deconvnet.execution.forward import stack
 from deconvnet.graph.network import Network
-from deconvnet.memory import batch_size, in_slices
 from deconvnet.ops.base import Rule
 from deconvnet.sources import Skipped
 from deconvnet.topk import EMPTY, UNGROUPED, TopK

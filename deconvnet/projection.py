@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 
 from deconvnet.address import Unit
-from deconvnet.crops import cut, moved, paste
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
-from deconvnet.forward import Record, record
+from deconvnet.execution.forward import Record, record, record_local
+from deconvnet.execution.patches import cut, moved, paste
 from deconvnet.frames import Group, grouped, multiply_adds
 from deconvnet.geometry.boxes import Frame
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.batch import checked, finite
 from deconvnet.graph.network import Network
 from deconvnet.heads import descend_head
-from deconvnet.local import record_local
 from deconvnet.ops.base import BackwardRule, Norm, Rule
 from deconvnet.precision import exact
 

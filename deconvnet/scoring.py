@@ -13,17 +13,18 @@ from torch import Tensor
 from deconvnet.address import Unit, natural
 from deconvnet.changes import BATCH, grouped, multiply_adds
 from deconvnet.errors import AddressError, InputError, ParameterError
-from deconvnet.forward import capture, needed
+from deconvnet.execution.batches import batch_size, in_batches
+from deconvnet.execution.executor import needed
+from deconvnet.execution.forward import capture
+from deconvnet.execution.free_memory import give_back
 from deconvnet.geometry.push import Extents
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.network import Network
 from deconvnet.graph.nodes import on_vectors
 from deconvnet.incremental import Clean, Incremental
-from deconvnet.memory import batch_size, in_batches
 from deconvnet.ops.activation import Sigmoid
 from deconvnet.ops.linear import Head
 from deconvnet.precision import exact
-from deconvnet.room import give_back
 
 _BATCH = 32  # whole images at a time; more gain nothing on a CPU
 _WORTH = 1.3  # times fewer multiply-adds before gathering patches pays

@@ -24,17 +24,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from deconvnet import forward, render
 from deconvnet import index_store as store
-from deconvnet.decoding import Decoder, Loaded, stack
+from deconvnet import render
+from deconvnet.decoding import Decoder, Loaded
 from deconvnet.errors import DatasetError
+from deconvnet.execution import forward
+from deconvnet.execution.forward import stack
+from deconvnet.execution.free_memory import give_back
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.network import Network
 from deconvnet.index import COLUMNS
 from deconvnet.ops.base import Rule
 from deconvnet.progress import OnProgress, Reporter
 from deconvnet.projection import descend_crops
-from deconvnet.room import give_back
 from deconvnet.topk import EMPTY, TopK
 
 _GROUP_BYTES = 20 * 2**20  # of the projections and patches of one group

@@ -28,10 +28,10 @@ from deconvnet.errors import (
     ParameterError,
     WeightsError,
 )
-from deconvnet.forward import run as forward
+from deconvnet.execution.forward import run as forward
+from deconvnet.execution.memory import out_of_memory
 from deconvnet.graph.describe import describe
 from deconvnet.graph.network import Network
-from deconvnet.memory import out_of_memory
 from deconvnet.methods import Explanation, Target
 
 _FATAL = (AddressError, GraphError, ModelError, ParameterError, WeightsError)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.forward import capture, record
+from deconvnet.execution.forward import capture, record
 from deconvnet.projection import descend
 from tests.oracles import RULES, Oracle, relative_error
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.forward import record
+from deconvnet.execution.forward import record
 from deconvnet.graph.network import Network
 from deconvnet.heads import Heads, forget, heads_of
 from deconvnet.projection import descend

@@ -20,7 +20,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 import deconvnet as dn
 from deconvnet import ops
 from deconvnet.errors import GraphError, ProjectionError, UnknownOpError
-from deconvnet.forward import run
+from deconvnet.execution.forward import run
 from deconvnet.graph.nodes import on_vectors
 from tests.engine.judging import BOUND, assert_agrees, image, randomise
 from tests.engine.test_incremental import assert_same

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet import zoo
 from deconvnet.errors import AddressError, InputError, ParameterError, ProjectionError
-from deconvnet.forward import capture, record
+from deconvnet.execution.forward import capture, record
 from deconvnet.projection import descend
 from tests.engine.judging import (
     BOUND,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import deconvnet as dn
 from deconvnet.changes import grouped, multiply_adds
-from deconvnet.forward import capture
+from deconvnet.execution.forward import capture
 from deconvnet.geometry.push import axis, push
 from deconvnet.graph.nodes import on_vectors
 from tests.engine.judging import image, randomise

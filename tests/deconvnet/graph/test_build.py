@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.errors import GraphError, UnknownOpError
-from deconvnet.forward import capture, run
+from deconvnet.execution.forward import capture, run
 
 
 class _Wired(nn.Module):

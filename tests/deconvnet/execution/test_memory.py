@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from deconvnet.errors import ParameterError
-from deconvnet.memory import budget, in_slices
-from deconvnet.room import free_memory
+from deconvnet.execution.batches import in_slices
+from deconvnet.execution.free_memory import free_memory
+from deconvnet.execution.memory import budget
 
 GIB = 2**30
 

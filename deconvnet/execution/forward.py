@@ -1,62 +1,21 @@
 """Running the graph upwards: logits, the maps of asked layers, or a record to project from."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from deconvnet.geometry.region import INPUT
+from deconvnet.decoding import Loaded
+from deconvnet.execution.executor import _steps, alone
+from deconvnet.execution.free_memory import give_back
+from deconvnet.execution.patches import cut, moved
+from deconvnet.geometry.boxes import Frames
+from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.batch import check_input
 from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule, Norm, Rule
-from deconvnet.room import give_back
-
-
-class _Step(NamedTuple):
-    """A node's value from those of `inputs`: by its op, or joined with the op below it."""
-
-    place: int
-    inputs: tuple[int, ...]
-    joined: Callable[[Tensor], Tensor] | None = None
-
-
-def _joined(net: Network) -> Mapping[int, _Step]:
-    """The nodes that are taken in one step with the only node that they read."""
-    if "joined" not in net.cache:
-        uses = Counter(below for node in net.nodes for below in node.inputs)
-        found = {}
-        for place, node in enumerate(net.nodes):
-            below = net.nodes[node.inputs[0]] if len(node.inputs) == 1 else None
-            if below is None or below.op is None or uses[node.inputs[0]] > 1:
-                continue
-            assert node.op is not None
-            if (joined := node.op.joined(below.op)) is not None:
-                found[place] = _Step(place, below.inputs, joined)
-        net.cache["joined"] = found
-    steps: Mapping[int, _Step] = net.cache["joined"]
-    return steps
-
-
-def _steps(net: Network, places: Sequence[int]) -> list[_Step]:
-    """The way up to some nodes. A node is taken in the same way, whatever else is asked for."""
-    joined, wanted, found = _joined(net), set(places), []
-    for place in range(max(places), INPUT, -1):
-        if place in wanted:
-            found.append(joined.get(place, _Step(place, net.nodes[place].inputs)))
-            wanted.update(found[-1].inputs)
-    return found[::-1]
-
-
-def needed(net: Network, places: Sequence[int]) -> list[int]:
-    """The nodes that the given ones depend on, in order, the input left out."""
-    wanted = set(places)
-    for place in range(max(places), INPUT, -1):
-        if place in wanted:
-            wanted.update(net.nodes[place].inputs)
-    return sorted(wanted - {INPUT})
 
 
 @dataclass(frozen=True)
@@ -67,20 +26,13 @@ class Record:
         x: the batch, [n, c, h, w].
         activations: layer name → its map, [n, c, h, w] or [n, features].
         kept: node → switches (uint8) or gates, on the map of its output; batch 1 where constant.
-        way: the rule that the record serves.
+        backward: the rule that the record serves.
     """
 
     x: Tensor
     activations: dict[str, Tensor]
     kept: dict[int, Tensor]
     backward: BackwardRule
-
-
-def alone(x: Tensor, place: int, values: Mapping[int, Tensor], *others: Tensor) -> bool:
-    """Whether no value of another place, nor any of the `others`, lies in the memory of `x`."""
-    own = x.untyped_storage().data_ptr()
-    kept = (value for other, value in values.items() if other != place)
-    return all(t.untyped_storage().data_ptr() != own for t in (*others, *kept))
 
 
 def _walk(
@@ -202,3 +154,67 @@ def record(
     values, kept = _walk(net, x, list(places.values()), backward)
     activations = {layer: values[place] for layer, place in places.items()}
     return Record(check_input(net, x), activations, kept, backward)
+
+
+def stack(net: Network, pictures: Sequence[Loaded], size: int) -> Tensor:
+    """A batch of exactly `size` for the network; places without a picture are black."""
+    channels, height, width = net.input_size
+    on_gpu = net.device.type == "cuda"
+    batch = torch.zeros(size, height, width, channels, dtype=torch.uint8, pin_memory=on_gpu)
+    for place, picture in enumerate(pictures):
+        if picture.pixels is not None:
+            batch[place] = picture.pixels.permute(1, 2, 0)
+    moved = batch.to(net.device, non_blocking=True).permute(0, 3, 1, 2)
+    return net.preprocess.normalise(moved)
+
+
+@dataclass(frozen=True)
+class LocalRecord:
+    """What one local pass keeps: the activations, [n, c, 1, 1], and per node on its frame."""
+
+    top: Tensor
+    kept: dict[int, Tensor]
+
+
+def _step(
+    net: Network, frames: Frames, backward: BackwardRule, place: int, values: dict[int, Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    node, frame = net.nodes[place], frames[place]
+    op = node.op
+    assert op is not None
+    below = node.inputs
+    if op.window is None or all(
+        frames[i].is_whole(map_size(net.nodes[i].shape)) for i in (place, *below)
+    ):
+        return op.record(backward, *(values[i] for i in below))
+    seen = frame.pull(op.window)
+    parts = [moved(values[i], frames[i], seen, op.pad_value) for i in below]
+    constant = op.constant
+    if constant is not None:
+        constant = cut(constant.to(parts[0]), [0] * len(parts[0]), frame)
+    return op.record_patch(backward, *parts, constant=constant)
+
+
+@torch.no_grad()
+def record_local(
+    net: Network, x: Tensor, place: int, frames: Frames, backward: BackwardRule, rows: Sequence[int]
+) -> LocalRecord:
+    """The forward pass of what n activations of a node see.
+
+    Args:
+        x: [m, c, H, W]; rows index it, [n].
+        frames: what the activations need, down from `place`.
+    """
+    order = sorted(frames)
+    uses = Counter(below for above in order for below in net.nodes[above].inputs)
+    values = {INPUT: cut(x, rows, frames[INPUT]).expand(len(rows), -1, -1, -1)}
+    kept: dict[int, Tensor] = {}
+    for above in order[1:]:
+        values[above], saved = _step(net, frames, backward, above, values)
+        if saved is not None:
+            kept[above] = saved
+        for below in net.nodes[above].inputs:
+            uses[below] -= 1
+            if uses[below] == 0:
+                values.pop(below, None)
+    return LocalRecord(values[place], kept)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.errors import AddressError, GraphError, InputError, ParameterError
-from deconvnet.forward import capture, prepare, record, run, visit
+from deconvnet.execution.forward import capture, prepare, record, run, visit
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, STEPS, Drawn
 
