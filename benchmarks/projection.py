@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.execution.forward import record
-from deconvnet.heads import forget
-from deconvnet.projection import descend
+from deconvnet.projection.descend import descend
+from deconvnet.projection.prefix_cache import forget
 
 captum = peer("captum.attr")
 

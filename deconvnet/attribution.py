@@ -22,7 +22,8 @@ from deconvnet.graph.trace import trace
 from deconvnet.graph.verify import eval_copy
 from deconvnet.ops.base import Norm, Rule
 from deconvnet.precision import exact
-from deconvnet.projection import descend, strongest
+from deconvnet.projection.descend import descend
+from deconvnet.projection.project import strongest
 
 Target = int | Sequence[int] | Tensor | None
 

@@ -28,19 +28,6 @@ class Group:
     changes: Mapping[int, Change]
 
 
-def multiply_adds(
-    nodes: Sequence[Node], order: Sequence[int], changes: Mapping[int, Change] | None
-) -> int:
-    """Products per image of a full pass (None) or of an incremental one."""
-    total = 0
-    for place in order:
-        op = nodes[place].op
-        assert op is not None
-        height, width = map_size(nodes[place].shape)
-        total += op.multiply_adds * (height * width if changes is None else changes[place].cells)
-    return total
-
-
 class _Line:
     """n rectangles along one axis: the distinct extents, what they change, and how they group."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deconvnet.address import Unit, natural
-from deconvnet.changes import BATCH, grouped, multiply_adds
+from deconvnet.changes import BATCH, grouped
 from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.execution.batches import batch_size, in_batches
 from deconvnet.execution.executor import needed
@@ -20,7 +20,7 @@ from deconvnet.execution.free_memory import give_back
 from deconvnet.geometry.push import Extents
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.network import Network
-from deconvnet.graph.nodes import on_vectors
+from deconvnet.graph.nodes import map_cells, multiply_adds, on_vectors
 from deconvnet.incremental import Clean, Incremental
 from deconvnet.ops.activation import Sigmoid
 from deconvnet.ops.linear import Head
@@ -215,8 +215,11 @@ def choose(
     nodes = scorer.net.nodes
     order = needed(scorer.net, scorer.places)
     groups = grouped(nodes, order, *_rectangles(starts, size))
-    here = sum(len(g.members) * multiply_adds(nodes, order, g.changes) for g in groups)
-    saving = len(starts) * multiply_adds(nodes, order, None) / max(1, here)
+    here = sum(
+        len(g.members) * multiply_adds(nodes, {i: change.cells for i, change in g.changes.items()})
+        for g in groups
+    )
+    saving = len(starts) * multiply_adds(nodes, map_cells(nodes, order)) / max(1, here)
     says = f"{saving:.1f}× fewer multiply-adds than whole passes"
     if strategy == "incremental" or (strategy == "auto" and saving >= _WORTH):
         changes = IncrementalPasses(scorer, x, fill, size)

@@ -36,7 +36,7 @@ from deconvnet.graph.network import Network
 from deconvnet.index import COLUMNS
 from deconvnet.ops.base import Rule
 from deconvnet.progress import OnProgress, Reporter
-from deconvnet.projection import descend_crops
+from deconvnet.projection.descend import descend_crops
 from deconvnet.topk import EMPTY, TopK
 
 _GROUP_BYTES = 20 * 2**20  # of the projections and patches of one group
@@ -272,8 +272,8 @@ class Artist:
         for group, crops in descend_crops(
             self.net, recorded, share.layer, rows, channels, ys, xs, values=seeds
         ):
-            frame = group.frames[INPUT]
-            starts = zip(frame.tops, frame.lefts, strict=True)
+            boxes = group.boxes[INPUT]
+            starts = zip(boxes.tops, boxes.lefts, strict=True)
             found.update(
                 zip(group.which, zip(crops.float().cpu().numpy(), starts, strict=True), strict=True)
             )

@@ -11,7 +11,7 @@ from deconvnet import render
 from deconvnet.graph.network import Network
 from deconvnet.index import COLUMNS
 from deconvnet.methods import Explanation
-from deconvnet.projection import Projection
+from deconvnet.projection.project import Projection
 from deconvnet.sprites import paste, sheet, tile_origin, tile_size
 
 

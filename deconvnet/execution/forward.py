@@ -11,7 +11,7 @@ from deconvnet.decoding import Loaded
 from deconvnet.execution.executor import _steps, alone
 from deconvnet.execution.free_memory import give_back
 from deconvnet.execution.patches import cut, moved
-from deconvnet.geometry.boxes import Frames
+from deconvnet.geometry.boxes import NodeBoxes
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.batch import check_input
 from deconvnet.graph.network import Network
@@ -170,47 +170,52 @@ def stack(net: Network, pictures: Sequence[Loaded], size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class LocalRecord:
-    """What one local pass keeps: the activations, [n, c, 1, 1], and per node on its frame."""
+    """What one local pass keeps: the activations, [n, c, 1, 1], and per node on its box."""
 
     top: Tensor
     kept: dict[int, Tensor]
 
 
 def _step(
-    net: Network, frames: Frames, backward: BackwardRule, place: int, values: dict[int, Tensor]
+    net: Network, boxes: NodeBoxes, backward: BackwardRule, place: int, values: dict[int, Tensor]
 ) -> tuple[Tensor, Tensor | None]:
-    node, frame = net.nodes[place], frames[place]
+    node, own = net.nodes[place], boxes[place]
     op = node.op
     assert op is not None
     below = node.inputs
     if op.window is None or all(
-        frames[i].is_whole(map_size(net.nodes[i].shape)) for i in (place, *below)
+        boxes[i].is_whole(map_size(net.nodes[i].shape)) for i in (place, *below)
     ):
         return op.record(backward, *(values[i] for i in below))
-    seen = frame.pull(op.window)
-    parts = [moved(values[i], frames[i], seen, op.pad_value) for i in below]
+    seen = own.pull(op.window)
+    parts = [moved(values[i], boxes[i], seen, op.pad_value) for i in below]
     constant = op.constant
     if constant is not None:
-        constant = cut(constant.to(parts[0]), [0] * len(parts[0]), frame)
+        constant = cut(constant.to(parts[0]), [0] * len(parts[0]), own)
     return op.record_patch(backward, *parts, constant=constant)
 
 
 @torch.no_grad()
 def record_local(
-    net: Network, x: Tensor, place: int, frames: Frames, backward: BackwardRule, rows: Sequence[int]
+    net: Network,
+    x: Tensor,
+    place: int,
+    boxes: NodeBoxes,
+    backward: BackwardRule,
+    rows: Sequence[int],
 ) -> LocalRecord:
     """The forward pass of what n activations of a node see.
 
     Args:
         x: [m, c, H, W]; rows index it, [n].
-        frames: what the activations need, down from `place`.
+        boxes: what the activations need, down from `place`.
     """
-    order = sorted(frames)
+    order = sorted(boxes)
     uses = Counter(below for above in order for below in net.nodes[above].inputs)
-    values = {INPUT: cut(x, rows, frames[INPUT]).expand(len(rows), -1, -1, -1)}
+    values = {INPUT: cut(x, rows, boxes[INPUT]).expand(len(rows), -1, -1, -1)}
     kept: dict[int, Tensor] = {}
     for above in order[1:]:
-        values[above], saved = _step(net, frames, backward, above, values)
+        values[above], saved = _step(net, boxes, backward, above, values)
         if saved is not None:
             kept[above] = saved
         for below in net.nodes[above].inputs:

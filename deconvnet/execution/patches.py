@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deconvnet.geometry.boxes import Frame
+from deconvnet.geometry.boxes import Boxes
 
 
 def overlap(top: int, size: int, other: int, length: int) -> tuple[slice, slice]:
@@ -23,24 +23,24 @@ def blank(like: Tensor, n: int, h: int, w: int, value: Any) -> Tensor:
     return like.new_full((n, h, w, like.shape[1]), value).permute(0, 3, 1, 2)
 
 
-def cut(maps: Tensor, rows: Sequence[int], frame: Frame) -> Tensor:
+def cut(maps: Tensor, rows: Sequence[int], boxes: Boxes) -> Tensor:
     """Each activation's part of its image's map; of one where all have the same.
 
     Args:
         maps: [m, c, H, W], or one for all, [1, c, H, W].
         rows: the activations' images, [n].
     """
-    if frame.is_whole((maps.shape[2], maps.shape[3])):
+    if boxes.is_whole((maps.shape[2], maps.shape[3])):
         return maps if len(maps) == 1 else maps[list(rows)]
-    shared, h, w = len(maps) == 1, frame.height, frame.width
+    shared, h, w = len(maps) == 1, boxes.height, boxes.width
     parts = maps.new_empty(len(rows), h, w, maps.shape[1]).permute(0, 3, 1, 2)
-    for part, row, y, x in zip(parts, rows, frame.tops, frame.lefts, strict=True):
+    for part, row, y, x in zip(parts, rows, boxes.tops, boxes.lefts, strict=True):
         part.copy_(maps[0 if shared else row, :, y : y + h, x : x + w])
     return parts
 
 
-def moved(parts: Tensor, at: Frame, to: Frame, value: Any) -> Tensor:
-    """What lies in one frame of parts that lie in another; `value` beyond. A view where it can be.
+def moved(parts: Tensor, at: Boxes, to: Boxes, value: Any) -> Tensor:
+    """What lies in one box of parts that lie in another; `value` beyond. A view where it can be.
 
     Args:
         parts: [n, c, h, w], at `at`.
@@ -68,7 +68,7 @@ def moved(parts: Tensor, at: Frame, to: Frame, value: Any) -> Tensor:
     return seen
 
 
-def paste(whole: Tensor, which: Sequence[int], parts: Tensor, frame: Frame) -> None:
+def paste(whole: Tensor, which: Sequence[int], parts: Tensor, boxes: Boxes) -> None:
     """Write parts to where they lie in some of the maps, [n, c, H, W]."""
-    for i, part, y, x in zip(which, parts, frame.tops, frame.lefts, strict=True):
-        whole[i, :, y : y + frame.height, x : x + frame.width] = part
+    for i, part, y, x in zip(which, parts, boxes.tops, boxes.lefts, strict=True):
+        whole[i, :, y : y + boxes.height, x : x + boxes.width] = part

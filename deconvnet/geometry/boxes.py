@@ -7,7 +7,7 @@ from deconvnet.geometry.region import Window
 
 
 @dataclass(frozen=True)
-class Frame:
+class Boxes:
     """The first (y, x) of each activation's part of a map, and the parts' common size."""
 
     tops: tuple[int, ...]
@@ -15,29 +15,34 @@ class Frame:
     height: int
     width: int
 
-    def pull(self, window: Window) -> "Frame":
-        """What the frames see through a window; that may reach beyond the map."""
+    def pull(self, window: Window) -> "Boxes":
+        """What the boxes see through a window; that may reach beyond the map."""
         (sh, sw), (ph, pw), (eh, ew) = window.stride, window.padding, window.extent
         if (sh, sw, ph, pw, eh, ew) == (1, 1, 0, 0, 1, 1):
             return self
-        return Frame(
+        return Boxes(
             tuple([top * sh - ph for top in self.tops]),
             tuple([left * sw - pw for left in self.lefts]),
             (self.height - 1) * sh + eh,
             (self.width - 1) * sw + ew,
         )
 
+    @property
+    def cells(self) -> int:
+        """Positions of one activation's part."""
+        return self.height * self.width
+
     def is_whole(self, shape: tuple[int, int]) -> bool:
         """Whether it is all of a map."""
         return (self.height, self.width) == shape
 
 
-Frames = Mapping[int, Frame]
+NodeBoxes = Mapping[int, Boxes]
 
 
-def whole(n: int, shape: tuple[int, int]) -> Frame:
-    """The frame that is all of a map, for n activations."""
-    return Frame((0,) * n, (0,) * n, *shape)
+def whole(n: int, shape: tuple[int, int]) -> Boxes:
+    """The box that is all of a map, for n activations."""
+    return Boxes((0,) * n, (0,) * n, *shape)
 
 
 def _axis(parts: Sequence[tuple[tuple[int, ...], int]], length: int) -> tuple[tuple[int, ...], int]:
@@ -52,11 +57,11 @@ def _axis(parts: Sequence[tuple[tuple[int, ...], int]], length: int) -> tuple[tu
     return tuple([min(start, length - size) for start in starts]), size
 
 
-def inside(parts: Sequence[Frame], shape: tuple[int, int]) -> Frame:
-    """The smallest frame inside a map that holds all that lies there of the given ones."""
+def inside(parts: Sequence[Boxes], shape: tuple[int, int]) -> Boxes:
+    """The smallest box inside a map that holds all that lies there of the given ones."""
     tops, height = _axis([(part.tops, part.height) for part in parts], shape[0])
     lefts, width = _axis([(part.lefts, part.width) for part in parts], shape[1])
     only = parts[0]
     if (tops, lefts, height, width) == (only.tops, only.lefts, only.height, only.width):
         return only
-    return Frame(tops, lefts, height, width)
+    return Boxes(tops, lefts, height, width)

@@ -6,7 +6,7 @@ They agree with the paper's geometry: 7, 11, 27, 43, 75, 107, 139 and 171 pixels
 
 from collections.abc import Mapping, Sequence
 
-from deconvnet.geometry.boxes import Frame, Frames, inside, whole
+from deconvnet.geometry.boxes import Boxes, NodeBoxes, inside, whole
 from deconvnet.geometry.region import INPUT, Patch, Span, Windowed, map_size, whole_patch
 
 Plan = Mapping[int, Patch]
@@ -42,11 +42,13 @@ def reach(nodes: Sequence[Windowed], place: int) -> tuple[int, int]:
     return max(patch.y.size, patch.x.size), max(patch.y.jump, patch.x.jump)
 
 
-def frames(nodes: Sequence[Windowed], place: int, ys: Sequence[int], xs: Sequence[int]) -> Frames:
+def node_boxes(
+    nodes: Sequence[Windowed], place: int, ys: Sequence[int], xs: Sequence[int]
+) -> NodeBoxes:
     """For every node at or below `place`, what its positions (ys, xs) need of the node's map."""
     n = len(ys)
-    seen = {place: [Frame(tuple(ys), tuple(xs), 1, 1)]}
-    found: dict[int, Frame] = {}
+    seen = {place: [Boxes(tuple(ys), tuple(xs), 1, 1)]}
+    found: dict[int, Boxes] = {}
     for above in range(place, INPUT - 1, -1):
         if above not in seen:
             continue

@@ -4,13 +4,13 @@ A list of nodes begins with the input and ends with the output; a node reads nod
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from deconvnet.geometry.region import INPUT, Window
+from deconvnet.geometry.region import INPUT, Window, map_size
 from deconvnet.ops.base import RULES, Op, Rule
 
 
@@ -97,3 +97,19 @@ def like(module: nn.Module) -> Tensor:
         t for t in itertools.chain(module.parameters(), module.buffers()) if t.is_floating_point()
     )
     return next(numbers, torch.empty(0))
+
+
+def multiply_adds(nodes: Sequence[Node], cells: Mapping[int, int]) -> int:
+    """Products with weights of a pass up for one image.
+
+    Args:
+        cells: positions that are computed of each node's map, by the node's place.
+    """
+    ops = ((nodes[place].op, count) for place, count in cells.items())
+    return sum(op.multiply_adds * count for op, count in ops if op is not None)
+
+
+def map_cells(nodes: Sequence[Node], places: Iterable[int]) -> dict[int, int]:
+    """Positions of whole maps, by place."""
+    sizes = ((place, map_size(nodes[place].shape)) for place in places)
+    return {place: height * width for place, (height, width) in sizes}

@@ -24,7 +24,7 @@ from deconvnet.methods.base import (
     provenance,
 )
 from deconvnet.ops.base import Rule
-from deconvnet.projection import Projection, project
+from deconvnet.projection.project import Projection, project
 
 
 class DescentParams(Params):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.execution.forward import capture, record
-from deconvnet.projection import descend
+from deconvnet.projection.descend import descend
 from tests.oracles import RULES, Oracle, relative_error
 
 # Float64 carries 16 digits, and the sums are a few thousand terms deep. The outputs of the pairs

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet.geometry.pull import frames
+from deconvnet.geometry.pull import node_boxes
 from deconvnet.geometry.push import push
 from deconvnet.geometry.region import INPUT, Region, map_size
 from deconvnet.ops import Op
@@ -197,9 +197,9 @@ def _assert_same(found: Region, truth: Region) -> None:
 def _assert_frames_hold(net: dn.Network, changed: NDArray[np.bool_]) -> None:
     """All positions at a time: what is taken of the image holds all that each depends on."""
     positions = list(product(*map(range, changed.shape[2:])))
-    frame = frames(net.nodes, len(net.nodes) - 1, *zip(*positions, strict=True))[INPUT]
-    for (y, x), top, left in zip(positions, frame.tops, frame.lefts, strict=True):
-        taken = Region(top, left, top + frame.height, left + frame.width)
+    boxes = node_boxes(net.nodes, len(net.nodes) - 1, *zip(*positions, strict=True))[INPUT]
+    for (y, x), top, left in zip(positions, boxes.tops, boxes.lefts, strict=True):
+        taken = Region(top, left, top + boxes.height, left + boxes.width)
         assert taken.clip(*changed.shape[:2]) == taken
         assert _holds(taken, _box(changed[:, :, y, x]))
 

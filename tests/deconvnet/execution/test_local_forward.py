@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deconvnet as dn
-from deconvnet import projection
+from deconvnet.projection.project import project
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
 
@@ -16,9 +16,9 @@ def both_ways(
 ) -> tuple[list[dn.Projection], list[dn.Projection]]:
     """The same projections, running only crops upwards, and running whole images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(projection, "_local_pays", lambda *_: True)
+        patch.setattr(project, "_local_pays", lambda *_: True)
         near = dn.project(net, x, units, rule=rule)
-        patch.setattr(projection, "_local_pays", lambda *_: False)
+        patch.setattr(project, "_local_pays", lambda *_: False)
         far = dn.project(net, x, units, rule=rule)
     assert isinstance(near, list) and isinstance(far, list)
     return near, far
@@ -62,6 +62,6 @@ def test_networks_of_the_zoo_agree(name: str, layer: str) -> None:
 def test_crops_are_chosen_only_where_places_are_given_and_it_is_less_work() -> None:
     net = dn.load("zfnet64", weights=None, device="cpu")
     unit = dn.Unit.parse("conv2:3@4,5")
-    assert projection._local_pays(net, "conv2", [unit], 1)
-    assert not projection._local_pays(net, "conv2", [dn.Unit("conv2", 3)], 1)
-    assert not projection._local_pays(net, "conv2", [unit] * 100, 1)
+    assert project._local_pays(net, "conv2", [unit], 1)
+    assert not project._local_pays(net, "conv2", [dn.Unit("conv2", 3)], 1)
+    assert not project._local_pays(net, "conv2", [unit] * 100, 1)

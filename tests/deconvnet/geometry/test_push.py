@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deconvnet as dn
-from deconvnet.changes import grouped, multiply_adds
+from deconvnet.changes import grouped
 from deconvnet.execution.forward import capture
 from deconvnet.geometry.push import axis, push
-from deconvnet.graph.nodes import on_vectors
+from deconvnet.graph.nodes import map_cells, multiply_adds, on_vectors
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
 
@@ -79,8 +79,11 @@ def test_groups_by_size_save_what_one_size_for_all_wastes() -> None:
     at = np.arange(-24, 224, 8)
     y, x = (grid.ravel() for grid in np.meshgrid(at, at, indexing="ij"))
     groups = grouped(net.nodes, order, (y, y + 32), (x, x + 32))
-    each = sum(len(g.members) * multiply_adds(net.nodes, order, g.changes) for g in groups)
-    full = multiply_adds(net.nodes, order, None) * len(y)
+    each = sum(
+        len(g.members) * multiply_adds(net.nodes, {i: c.cells for i, c in g.changes.items()})
+        for g in groups
+    )
+    full = multiply_adds(net.nodes, map_cells(net.nodes, order)) * len(y)
     assert full / each == pytest.approx(3.3, abs=0.1)  # of 3.3 with a size for every occluder
     assert 1 < len(groups) < len(y) / 10
 

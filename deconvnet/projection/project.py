@@ -6,7 +6,7 @@ kernels. Biases are left out; contrast normalisation is passed by; there is no r
 pixels. On a chain of convolutions, ReLUs and max-pools the projection of an activation of height h
 is h times the gradient that autograd gives when each ReLU's backward is replaced by ReLU(grad).
 
-Only what the activation can see is computed: at every node a frame of its map (`frames`), many
+Only what the activation can see is computed: at every node a box of its map (`boxes`), many
 activations of one layer at a time, each with its own offset; what no image changes is computed once
 for each unit (`heads`). Where branches meet, what comes down
 adds; beyond the border of a map there is nothing, so what lands there is dropped.
@@ -21,15 +21,20 @@ from torch import Tensor
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.execution.forward import Record, record, record_local
-from deconvnet.execution.patches import cut, moved, paste
-from deconvnet.frames import Group, grouped, multiply_adds
-from deconvnet.geometry.boxes import Frame
-from deconvnet.geometry.region import INPUT, map_size
-from deconvnet.graph.batch import checked, finite
+from deconvnet.geometry.region import map_size
+from deconvnet.graph.batch import checked
 from deconvnet.graph.network import Network
-from deconvnet.heads import descend_head
+from deconvnet.graph.nodes import map_cells, multiply_adds
 from deconvnet.ops.base import BackwardRule, Norm, Rule
 from deconvnet.precision import exact
+from deconvnet.projection.batches import Group, grouped
+from deconvnet.projection.descend import (
+    _canvas,
+    _check_finite,
+    _Descent,
+    _is_map,
+    descend,
+)
 
 
 @dataclass(frozen=True)
@@ -49,132 +54,6 @@ class Projection:
     value: float
     position: tuple[int, int]
     rule: str
-
-
-def _is_map(values: Tensor) -> bool:
-    """Whether this is [n, c, h, w], which has regions; anything else goes down whole."""
-    return values.dim() == 4
-
-
-class _Descent:
-    """One walk down for a group of activations.
-
-    Args:
-        layer: the activations'.
-        kept: what each node kept, by image; where `rows` is None, on each activation's frame.
-        rows: the activations' images, [n].
-    """
-
-    def __init__(
-        self, net: Network, layer: str, kept: dict[int, Tensor], backward: BackwardRule,
-        group: Group, rows: Sequence[int] | None,
-    ) -> None:  # fmt: skip
-        self.net, self.layer, self.kept, self.backward = net, layer, kept, backward
-        self.group, self.rows = group, rows
-        self.values: dict[int, Tensor] = {}
-
-    @torch.no_grad()
-    def walk(self, channels: Tensor, heights: Tensor) -> Tensor:
-        """From seeds of some heights [n] in channels [n] of the layer down to the input's frame.
-
-        Raises:
-            ProjectionError: NaN or infinity come down.
-        """
-        place = self.net.find(self.layer)
-        end, value = descend_head(
-            self.net, self.kept, self.backward, place, self.group, channels.tolist(), heights
-        )
-        self.values[end] = value
-        for above in range(end, INPUT, -1):
-            if above in self.values:
-                self._descend(above)
-        if not finite(self.values[INPUT]):
-            raise ProjectionError(
-                f"Projections from '{self.layer}' have NaN or infinity: weights of "
-                f"{self.net.name} on the way down are no numbers, or too large to compute with."
-            )
-        return self.values[INPUT]
-
-    def _descend(self, above: int) -> None:
-        node, values = self.net.nodes[above], self.values.pop(above)
-        op = node.op
-        assert op is not None
-        saved = self.kept.get(above)
-        if saved is not None and self.rows is not None:
-            saved = self._own(above, saved)
-        parts = op.descend(values, saved, self.backward)
-        at = None if op.window is None else self.group.frames[above].pull(op.window)
-        for below, part in zip(node.inputs, parts, strict=True):
-            self._receive(below, part, at)
-
-    def _own(self, above: int, saved: Tensor) -> Tensor:
-        """Of what a node kept of the batch, each activation's part."""
-        assert self.rows is not None
-        if _is_map(saved):
-            return cut(saved, self.rows, self.group.frames[above])
-        return saved[list(self.rows)] if len(saved) > 1 else saved
-
-    def _receive(self, below: int, part: Tensor, at: Frame | None) -> None:
-        """Add what comes down to a node, where it lies in the node's frame."""
-        if at is not None and _is_map(part):
-            part = moved(part, at, self.group.frames[below], 0)
-        held = self.values.get(below)
-        self.values[below] = part if held is None else held.add_(part)
-
-
-def descend_crops(
-    net: Network, recorded: Record, layer: str, rows: Tensor, channels: Tensor, ys: Tensor,
-    xs: Tensor, values: Tensor | None = None,
-) -> Iterator[tuple[Group, Tensor]]:  # fmt: skip
-    """n activations of a recorded batch, down to what they see of the image.
-
-    Args:
-        rows, channels, ys, xs: int64 [n]; rows index the batch.
-        values: what each is seeded with, [n]; None: its own height.
-
-    Returns:
-        In groups: which of the activations they are, and their pixels, [m, c, h, w], which lie at
-        the group's frame of the input.
-    """
-    place = net.find(layer)
-    maps = recorded.activations[layer]
-    if values is None:
-        values = maps[rows, channels, ys, xs] if _is_map(maps) else maps[rows, channels]
-    _check_finite(layer, values)
-    if not _is_map(maps):
-        ys = xs = torch.zeros_like(rows)
-    own = rows.tolist()
-    for group in grouped(net, place, ys.tolist(), xs.tolist()):
-        which = group.which
-        descent = _Descent(
-            net, layer, recorded.kept, recorded.backward, group, [own[i] for i in which]
-        )
-        yield group, descent.walk(channels[which], values[which])
-
-
-def descend(
-    net: Network, recorded: Record, layer: str, rows: Tensor, channels: Tensor, ys: Tensor,
-    xs: Tensor, values: Tensor | None = None,
-) -> Tensor:  # fmt: skip
-    """As `descend_crops`, on the whole image: [n, c, H, W], zero outside each receptive field."""
-    return _canvas(
-        net, len(rows), descend_crops(net, recorded, layer, rows, channels, ys, xs, values)
-    )
-
-
-def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
-    """What n activations saw, each on an image of its own, zero elsewhere."""
-    whole: Tensor | None = None
-    for group, parts in groups:
-        whole = parts.new_zeros(n, *net.input_size) if whole is None else whole
-        paste(whole, group.which, parts, group.frames[INPUT])
-    assert whole is not None
-    return whole
-
-
-def _check_finite(layer: str, values: Tensor) -> None:
-    if not finite(values):
-        raise ProjectionError(f"Layer '{layer}' has NaN or infinity among the activations.")
 
 
 def strongest(maps: Tensor) -> tuple[int, int]:
@@ -274,8 +153,13 @@ def _local_pays(net: Network, layer: str, units: Sequence[Unit], images: int) ->
     if len(given) < len(units):
         return False
     groups = grouped(net, place, *zip(*given, strict=True))
-    work = [(len(group.which), *multiply_adds(net.nodes, group.frames)) for group in groups]
-    return sum(n * here for n, here, _ in work) < min(images, len(units)) * work[0][2]
+    here = sum(len(g.which) * _products(net, g) for g in groups)
+    whole = multiply_adds(net.nodes, map_cells(net.nodes, groups[0].boxes))
+    return here < min(images, len(units)) * whole
+
+
+def _products(net: Network, group: Group) -> int:
+    return multiply_adds(net.nodes, {i: boxes.cells for i, boxes in group.boxes.items()})
 
 
 def _present(
@@ -322,7 +206,7 @@ def _project_locally(
     def each() -> Iterator[tuple[Group, Tensor]]:
         for group in grouped(net, place, *zip(*places, strict=True)):
             own = [rows[i] for i in group.which]
-            local = record_local(net, x, place, group.frames, backward, own)
+            local = record_local(net, x, place, group.boxes, backward, own)
             mine = channels[group.which]
             heights = local.top.flatten(1).gather(1, mine[:, None])[:, 0]
             _check_finite(layer, heights)

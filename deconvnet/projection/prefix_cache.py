@@ -20,34 +20,34 @@ from torch import Tensor
 
 from deconvnet.execution.memory import budget
 from deconvnet.execution.patches import blank, moved
-from deconvnet.frames import Group
-from deconvnet.geometry.boxes import Frame, inside, whole
+from deconvnet.geometry.boxes import Boxes, inside, whole
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule
 from deconvnet.ops.derived import State, state
+from deconvnet.projection.batches import Group
 
 _BYTES = 64 * 2**20
 _SHARE = 8  # of the memory budget, at most one part in so many
 
-Clipped = tuple[tuple[int, int, int, int], ...]  # per node, how its frame lies in what was pulled
+Clipped = tuple[tuple[int, int, int, int], ...]  # per node, how its box lies in what was pulled
 Key = tuple[BackwardRule, int, int, float, Clipped]
 
 
 @dataclass(frozen=True)
 class _Step:
-    """A node on the way: the part that comes to it, and the frame of its map that is kept."""
+    """A node on the way: the part that comes to it, and the box of its map that is kept."""
 
     place: int
-    part: Frame
-    frame: Frame
+    part: Boxes
+    boxes: Boxes
 
     @property
     def clipped(self) -> tuple[int, int, int, int]:
         (y, x), (own_y, own_x) = (
-            (frame.tops[0], frame.lefts[0]) for frame in (self.frame, self.part)
+            (boxes.tops[0], boxes.lefts[0]) for boxes in (self.boxes, self.part)
         )
-        return y - own_y, x - own_x, self.frame.height, self.frame.width
+        return y - own_y, x - own_x, self.boxes.height, self.boxes.width
 
 
 def passed(net: Network, kept: Mapping[int, Tensor], place: int) -> list[int]:
@@ -60,21 +60,21 @@ def passed(net: Network, kept: Mapping[int, Tensor], place: int) -> list[int]:
 
 
 def _steps(net: Network, nodes: Sequence[int], end: int, y: int, x: int) -> list[_Step]:
-    """The way of one activation through `nodes` to the node `end`; as `frames.frames` has it."""
-    found, part = [], Frame((y,), (x,), 1, 1)
+    """The way of one activation through `nodes` to the node `end`; as `pull.node_boxes` has it."""
+    found, part = [], Boxes((y,), (x,), 1, 1)
     for place in (*nodes, end):
         op, shape = net.nodes[place].op, map_size(net.nodes[place].shape)
-        frame = inside([part], shape) if op is None or op.window is not None else whole(1, shape)
-        found.append(_Step(place, part, frame))
+        boxes = inside([part], shape) if op is None or op.window is not None else whole(1, shape)
+        found.append(_Step(place, part, boxes))
         if place != end:
             assert op is not None
             below = map_size(net.nodes[net.nodes[place].inputs[0]].shape)
-            part = whole(1, below) if op.window is None else frame.pull(op.window)
+            part = whole(1, below) if op.window is None else boxes.pull(op.window)
     return found
 
 
 def _laid(value: Tensor, step: _Step) -> Tensor:
-    return moved(value, step.part, step.frame, 0) if value.dim() == 4 else value
+    return moved(value, step.part, step.boxes, 0) if value.dim() == 4 else value
 
 
 class Heads:
@@ -105,7 +105,7 @@ class Heads:
         channel: int,
         sign: float,
     ) -> Tensor:
-        """One unit's, from a seed of `sign`: [1, c, h, w] on the last step's frame, or [1, c].
+        """One unit's, from a seed of `sign`: [1, c, h, w] on the last step's box, or [1, c].
 
         Args:
             now: the state of the weights on the way.
@@ -189,14 +189,14 @@ def descend_head(
         heights: what each is seeded with, [n].
 
     Returns:
-        That node, and what has come to it: [n, c, h, w] on the group's frame, or [n, …] where it
+        That node, and what has come to it: [n, c, h, w] on the group's box, or [n, …] where it
         is no map.
     """
     nodes = passed(net, kept, place)
     end = net.nodes[nodes[-1]].inputs[0] if nodes else place
     heads, now = heads_of(net), state(_weights(net, nodes))
     found: Tensor | None = None
-    frame = group.frames[end]
+    boxes = group.boxes[end]
     signs = heights.sign().tolist()
     seeds = zip(group.seed.tops, group.seed.lefts, channels, signs, heights.abs(), strict=True)
     for i, (y, x, channel, sign, height) in enumerate(seeds):
@@ -206,10 +206,10 @@ def descend_head(
             found = value.new_empty(len(signs), *value.shape[1:]) if found is None else found
             torch.mul(value[0], height, out=found[i])
             continue
-        own = steps[-1].frame
+        own = steps[-1].boxes
         if found is None:
-            found = blank(value, len(signs), frame.height, frame.width, 0)
-        top, left = own.tops[0] - frame.tops[i], own.lefts[0] - frame.lefts[i]
+            found = blank(value, len(signs), boxes.height, boxes.width, 0)
+        top, left = own.tops[0] - boxes.tops[i], own.lefts[0] - boxes.lefts[i]
         torch.mul(
             value[0], height, out=found[i, :, top : top + own.height, left : left + own.width]
         )

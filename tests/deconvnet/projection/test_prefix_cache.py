@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet.execution.forward import record
 from deconvnet.graph.network import Network
-from deconvnet.heads import Heads, forget, heads_of
-from deconvnet.projection import descend
+from deconvnet.projection.descend import descend
+from deconvnet.projection.prefix_cache import Heads, forget, heads_of
 from tests.oracles import Oracle, relative_error
 
 
@@ -120,7 +120,7 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch)
     expected = project()
     small = Heads(net, 20_000)
     with monkeypatch.context() as patch:
-        patch.setattr("deconvnet.heads.heads_of", lambda _: small)
+        patch.setattr("deconvnet.projection.prefix_cache.heads_of", lambda _: small)
         assert torch.equal(project(), expected)
     assert 0 < small.nbytes <= 20_000
     assert 0 < len(small) < len(heads_of(net))

@@ -14,7 +14,7 @@ import deconvnet as dn
 from deconvnet import zoo
 from deconvnet.errors import AddressError, InputError, ParameterError, ProjectionError
 from deconvnet.execution.forward import capture, record
-from deconvnet.projection import descend
+from deconvnet.projection.descend import descend
 from tests.engine.judging import (
     BOUND,
     ORACLE_KIND,

@@ -1,8 +1,8 @@
 """Where n activations of a layer look in every map below it; integers only.
 
-The frames of one map have one size, so that the activations make a batch, and each has its own
-offset. A frame never reaches beyond its map: what an activation sees at a border is all that is
-computed for it. Every frame holds all that the frames above it see of its map.
+The boxes of one map have one size, so that the activations make a batch, and each has its own
+offset. A box never reaches beyond its map: what an activation sees at a border is all that is
+computed for it. Every box holds all that the boxes above it see of its map.
 """
 
 from collections.abc import Sequence
@@ -12,36 +12,23 @@ import torch
 
 from deconvnet.execution.batches import chunks
 from deconvnet.execution.memory import budget
-from deconvnet.geometry.boxes import Frame, Frames
-from deconvnet.geometry.pull import frames
-from deconvnet.geometry.region import map_size
+from deconvnet.geometry.boxes import Boxes, NodeBoxes
+from deconvnet.geometry.pull import node_boxes
 from deconvnet.graph.network import Network
-from deconvnet.graph.nodes import Node
+from deconvnet.graph.nodes import map_cells, multiply_adds
 
 _LIMIT = 64  # activations at a time; more gain nothing
 _START = 10**8  # products that take as long as the calls of one batch
 _LAYOUT = 64  # products that take as long as bringing one weight into a kernel's layout
 
 
-def multiply_adds(nodes: Sequence[Node], found: Frames) -> tuple[int, int]:
-    """Products of one activation's pass up through (its frames, whole maps)."""
-    local = full = 0
-    for place, frame in found.items():
-        op = nodes[place].op
-        if op is not None:
-            height, width = map_size(nodes[place].shape)
-            local += op.multiply_adds * frame.height * frame.width
-            full += op.multiply_adds * height * width
-    return local, full
-
-
 @dataclass(frozen=True)
 class Group:
-    """Activations to take together: which of all, where in their layer's map, and their frames."""
+    """Activations to take together: which of all, where in their layer's map, and their boxes."""
 
     which: list[int]
-    seed: Frame
-    frames: Frames
+    seed: Boxes
+    boxes: NodeBoxes
 
 
 def grouped(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> list[Group]:
@@ -49,7 +36,7 @@ def grouped(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> l
     found = []
     for members in _alike(net, place, ys, xs):
         group = _group(net, place, ys, xs, members)
-        size = _together(net, group.frames)
+        size = _together(net, group.boxes)
         parts = list(chunks(members, size))
         found += [group] if len(parts) == 1 else [_group(net, place, ys, xs, p) for p in parts]
     return found
@@ -58,11 +45,11 @@ def grouped(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> l
 def _group(
     net: Network, place: int, ys: Sequence[int], xs: Sequence[int], members: Sequence[int]
 ) -> Group:
-    seed = Frame(tuple([ys[i] for i in members]), tuple([xs[i] for i in members]), 1, 1)
-    return Group(list(members), seed, frames(net.nodes, place, seed.tops, seed.lefts))
+    seed = Boxes(tuple([ys[i] for i in members]), tuple([xs[i] for i in members]), 1, 1)
+    return Group(list(members), seed, node_boxes(net.nodes, place, seed.tops, seed.lefts))
 
 
-def _together(net: Network, found: Frames) -> int:
+def _together(net: Network, found: NodeBoxes) -> int:
     """Activations to take at a time, by the memory of their largest parts."""
     sizes = sorted(
         (f.height * f.width * net.nodes[i].shape[0] for i, f in found.items()), reverse=True
@@ -103,10 +90,10 @@ def _prices(net: Network, place: int) -> tuple[float, float]:
     """Products per pixel of a field, and those that would take as long as starting a batch."""
     key = ("prices", place)
     if key not in net.cache:
-        found = frames(net.nodes, place, [0], [0])
+        found = node_boxes(net.nodes, place, [0], [0])
         weights = sum(op.multiply_adds for op in (net.nodes[i].op for i in found) if op is not None)
         pixels = net.input_size[1] * net.input_size[2]
-        full = multiply_adds(net.nodes, found)[1]
+        full = multiply_adds(net.nodes, map_cells(net.nodes, found))
         net.cache[key] = (full / pixels, _START + _LAYOUT * weights)
     prices: tuple[float, float] = net.cache[key]
     return prices

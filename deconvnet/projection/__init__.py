@@ -1,0 +1,1 @@
+"""The deconvnet: activations down to the pixels."""
