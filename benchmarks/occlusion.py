@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.graph.batch import check_input
-from deconvnet.occlusion import Occluder
-from deconvnet.scoring import IncrementalPasses, Scorer, WholePasses
+from deconvnet.occlusion_maps.occluder import Occluder
+from deconvnet.occlusion_maps.scorer import IncrementalPasses, Scorer, WholePasses
 
 captum = peer("captum.attr")
 

@@ -15,11 +15,11 @@ from common import arguments, batch, each, interleave, photographs, table
 from torch import Tensor
 
 import deconvnet as dn
-from deconvnet import tuning
-from deconvnet.changes import BATCH, grouped
 from deconvnet.graph.batch import check_input
+from deconvnet.occlusion_maps import winograd_gain
+from deconvnet.occlusion_maps.batches import BATCH, grouped
+from deconvnet.occlusion_maps.winograd import Winograd, fits
 from deconvnet.ops.conv import Conv
-from deconvnet.winograd import Winograd, fits
 
 Shape = tuple[int, int, int, int, int]  # channels in and out, patch, images at a time
 
@@ -33,7 +33,7 @@ def patches(net: dn.Network, x: Tensor, size: int, stride: int) -> Counter[Shape
     for group in grouped(net.nodes, order, *extents):
         for place in order:
             op, change = net.nodes[place].op, group.changes[place]
-            if fits(op) and isinstance(op, Conv):
+            if isinstance(op, Conv) and fits(op.window, op.groups):
                 outputs, inputs = op.weight.shape[:2]
                 n = min(BATCH, len(group.members))
                 shape = (inputs, outputs, change.y.size, change.x.size, n)
@@ -56,12 +56,12 @@ def measure(shape: Shape, share: float, runs: int) -> list[str]:
         float((found - truth).square().mean().sqrt() / truth.square().mean().sqrt())
         for found in (F.conv2d(x, weight, bias), ours(x))
     ]
-    gain = tuning.gains().of(inputs, outputs) * tuning.filled(height, width)
+    gain = winograd_gain.gains().of(inputs, outputs) * winograd_gain.filled(height, width)
     return [
         f"{inputs} → {outputs}", f"{height}×{width}", str(n), f"{100 * share:.0f} %",
         f"{1e3 * statistics.median(timing.theirs):.1f}",
         f"{1e3 * statistics.median(timing.ours):.1f}", f"{timing.ratio:.2f}×",
-        *(f"{one:.1e}" for one in error), "yes" if gain >= tuning.WORTH else "no",
+        *(f"{one:.1e}" for one in error), "yes" if gain >= winograd_gain.WORTH else "no",
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from deconvnet.graph.trace import trace
 from deconvnet.index import ActivationIndex, Hit, open_index
 from deconvnet.index_build import build_index
 from deconvnet.loading import load
-from deconvnet.occlusion import OcclusionMap, occlusion
+from deconvnet.occlusion_maps.occlude import OcclusionMap, occlusion
 from deconvnet.projection.project import Projection, project
 
 __version__ = "0.1.0"

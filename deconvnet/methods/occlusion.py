@@ -1,8 +1,8 @@
 """Occlusion: P(class), a map's total activity and the label for every position of a grey square.
 
-See `deconvnet.occlusion`. The heatmap is the fall of the probability, clean minus occluded, as the
-mean over the occluders that cover a pixel: red where hiding it hurts the class, blue where it
-helps. Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 and figure 7.
+See `deconvnet.occlusion_maps.occlude`. The heatmap is the fall of the probability, clean minus
+occluded, as the mean over the occluders that cover a pixel: red where hiding it hurts the class,
+blue where it helps. Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 and figure 7.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from deconvnet.methods.base import (
     provenance,
     register,
 )
-from deconvnet.occlusion import OcclusionMap, occlusion
+from deconvnet.occlusion_maps.occlude import OcclusionMap, occlusion
 
 _NAMED = 8  # labels that get a colour of their own
 

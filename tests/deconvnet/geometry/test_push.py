@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deconvnet as dn
-from deconvnet.changes import grouped
 from deconvnet.execution.forward import capture
 from deconvnet.geometry.push import axis, push
 from deconvnet.graph.nodes import map_cells, multiply_adds, on_vectors
+from deconvnet.occlusion_maps.batches import grouped
 from tests.engine.judging import image, randomise
 from tests.engine.networks import SIZE, Drawn, plans
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from deconvnet.address import Unit, natural
-from deconvnet.changes import BATCH, grouped
 from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.execution.batches import batch_size, in_batches
 from deconvnet.execution.executor import needed
@@ -21,7 +20,8 @@ from deconvnet.geometry.push import Extents
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.network import Network
 from deconvnet.graph.nodes import map_cells, multiply_adds, on_vectors
-from deconvnet.incremental import Clean, Incremental
+from deconvnet.occlusion_maps.batches import BATCH, grouped
+from deconvnet.occlusion_maps.incremental import Clean, Incremental
 from deconvnet.ops.activation import Sigmoid
 from deconvnet.ops.linear import Head
 from deconvnet.precision import exact

@@ -22,15 +22,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvnet import tuning
 from deconvnet.execution.executor import alone
 from deconvnet.execution.memory import budget, out_of_memory
 from deconvnet.geometry.push import Axis, Change, Ints
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
+from deconvnet.occlusion_maps import winograd_gain
+from deconvnet.occlusion_maps.winograd import Winograd, fits, memory
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
-from deconvnet.winograd import Winograd, fits, memory
 
 
 def _cells(first_y: Ints, first_x: Ints, h: int, w: int, width: int, plane: int = 0) -> Ints:
@@ -70,7 +70,7 @@ class Clean:
 
     def winograd(self, place: int, height: int, width: int) -> Winograd | None:
         """The node's convolution by Winograd's algorithm, if patches of this size run faster so."""
-        if self.gains.get(place, 0.0) * tuning.filled(height, width) < tuning.WORTH:
+        if self.gains.get(place, 0.0) * winograd_gain.filled(height, width) < winograd_gain.WORTH:
             return None
         if place not in self._winograd:
             op = self.net.nodes[place].op
@@ -109,10 +109,12 @@ def _gains(net: Network, x: Tensor, order: Sequence[int], left: int) -> Iterator
         return
     for place in order:
         op = net.nodes[place].op
-        if fits(op) and isinstance(op, Conv) and memory(op.weight) <= left:
+        if not isinstance(op, Conv) or not fits(op.window, op.groups):
+            continue
+        if memory(op.weight) <= left:
             outputs, inputs = op.weight.shape[:2]
-            gain = tuning.gains().of(inputs, outputs)
-            if gain >= tuning.WORTH:
+            gain = winograd_gain.gains().of(inputs, outputs)
+            if gain >= winograd_gain.WORTH:
                 left -= memory(op.weight)
                 yield place, gain
 

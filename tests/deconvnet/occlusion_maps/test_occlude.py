@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 import deconvnet as dn
 from deconvnet.errors import AddressError, InputError, ParameterError
-from deconvnet.occlusion import Occluder
+from deconvnet.occlusion_maps.occluder import Occluder
 
 
 class Small(nn.Module):

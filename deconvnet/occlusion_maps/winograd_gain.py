@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from deconvnet import fingerprint
-from deconvnet.winograd import IN, OUT, Winograd, tiles
+from deconvnet.occlusion_maps.winograd import IN, OUT, Winograd, tiles
 
 WORTH = 1.15  # times faster before another rounding is accepted
 _SIDE, _IMAGES, _RUNS = 12, 8, 6  # what is measured: full tiles, as many as run together

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deconvnet as dn
-from deconvnet import tuning
-from deconvnet.scoring import IncrementalPasses, Scorer, WholePasses
-from deconvnet.winograd import Winograd, fits, matrices
+from deconvnet.occlusion_maps import winograd_gain
+from deconvnet.occlusion_maps.scorer import IncrementalPasses, Scorer, WholePasses
+from deconvnet.occlusion_maps.winograd import Winograd, fits, matrices
+from deconvnet.ops.conv import Conv
 
 
 class Logits(Scorer):
@@ -26,7 +27,7 @@ def everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which Winograd's algorithm is faster wherever it can be."""
     monkeypatch.setenv("DECONVNET_CACHE_DIR", str(tmp_path))
     pairs = [(a, b) for a in (16, 32, 64, 96, 128) for b in (16, 32, 64, 96, 128)]
-    tuning.cache_file().write_text(json.dumps({f"{a}-{b}": 99.0 for a, b in pairs}))
+    winograd_gain.cache_file().write_text(json.dumps({f"{a}-{b}": 99.0 for a, b in pairs}))
 
 
 def test_the_matrices_give_a_correlation_in_one_dimension() -> None:
@@ -55,7 +56,9 @@ def test_patches_of_any_size_and_number_equal_the_direct_convolution(
 def test_only_plain_three_by_three_convolutions_fit() -> None:
     def op(**options: object) -> bool:
         conv = nn.Conv2d(4, 4, **{"kernel_size": 3, **options})
-        return fits(dn.trace(conv, (4, 9, 9), landmarks={}).nodes[1].op)
+        op = dn.trace(conv, (4, 9, 9), landmarks={}).nodes[1].op
+        assert isinstance(op, Conv)
+        return fits(op.window, op.groups)
 
     assert op() and op(padding=1) and op(padding=(0, 2), bias=False)
     for other in ({"stride": 2}, {"dilation": 2}, {"groups": 2}, {"kernel_size": (3, 1)}):
@@ -126,18 +129,18 @@ def test_a_small_memory_leaves_kernels_as_they_are(monkeypatch: pytest.MonkeyPat
 
 def test_what_is_measured_is_kept_for_the_next_process(tmp_path: Path) -> None:
     file = tmp_path / "made" / "gains.json"
-    found = tuning.Gains(file).of(32, 48)
+    found = winograd_gain.Gains(file).of(32, 48)
     assert found > 0
     assert json.loads(file.read_text()) == {"32-48": found}
     assert sorted(p.name for p in file.parent.iterdir()) == ["gains.json", "gains.lock"]
     file.write_text('{"32-48": 7.5}')
-    assert tuning.Gains(file).of(32, 48) == 7.5
-    assert tuning.Gains(file).of(3, 48) == 0.0  # transforms cost more than they save
+    assert winograd_gain.Gains(file).of(32, 48) == 7.5
+    assert winograd_gain.Gains(file).of(3, 48) == 0.0  # transforms cost more than they save
 
 
 def test_processes_that_meet_a_pair_together_choose_alike(tmp_path: Path) -> None:
     file = tmp_path / "gains.json"
-    both = [tuning.Gains(file), tuning.Gains(file)]
+    both = [winograd_gain.Gains(file), winograd_gain.Gains(file)]
     assert both[0].of(32, 48) == both[1].of(32, 48)
 
 
@@ -145,11 +148,11 @@ def test_processes_that_meet_a_pair_together_choose_alike(tmp_path: Path) -> Non
 def test_a_broken_file_is_measured_anew(tmp_path: Path, content: str) -> None:
     file = tmp_path / "gains.json"
     file.write_text(content)
-    found = tuning.Gains(file).of(32, 48)
+    found = winograd_gain.Gains(file).of(32, 48)
     assert json.loads(file.read_text()) == {"32-48": found}
 
 
 def test_a_file_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    gains = tuning.Gains(tmp_path / "taken" / "gains.json")
+    gains = winograd_gain.Gains(tmp_path / "taken" / "gains.json")
     assert gains.of(32, 48) == gains.of(32, 48) > 0

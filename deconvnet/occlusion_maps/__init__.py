@@ -1,0 +1,1 @@
+"""Occlusion: how a class answers when parts of an image are hidden."""
