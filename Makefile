@@ -11,7 +11,7 @@ PORT ?= 8000
 DATA_DIR ?= .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tests that only compute, two at a time, a core each; those of servers and browsers have both cores.
-COMPUTING := tests/engine tests/deconvnet tests/models tests/contracts
+COMPUTING := tests/deconvnet tests/models tests/contracts
 DESCRIPTION := pyproject.toml constraints.txt
 
 .PHONY: install demo test lint types imports browser postgres pytest bench wheel clean
@@ -34,10 +34,10 @@ imports: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
 browser: $(VENV)/installed-test
-	$(BIN)/python -m tests.chromium
+	$(BIN)/python -m tests.support.chromium
 
 postgres: $(VENV)/installed-test
-	$(BIN)/python -m tests.postgres
+	$(BIN)/python -m tests.support.postgres
 
 pytest: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(COMPUTING)

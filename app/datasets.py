@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from app.errors import Refusal
-from deconvnet.dataset import Dataset, open_dataset
+from deconvnet.data.dataset import Dataset, open_dataset
 from deconvnet.errors import DatasetError, InputError, nearest
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 from deconvnet import render
 from deconvnet.address import Unit
 from deconvnet.errors import ParameterError
-from deconvnet.index import COLUMNS, ActivationIndex
+from deconvnet.index.reader import ActivationIndex
+from deconvnet.index.store import COLUMNS
 
 # In inches: a unit's block and what stands above it, a layer's heading, the border, the last line.
 _WIDTH, _LABEL, _GAP, _HEADING, _BORDER, _LINE = 2.0, 0.13, 0.1, 0.24, 0.08, 0.16

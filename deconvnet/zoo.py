@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from deconvnet.data.preprocess import Preprocess
 from deconvnet.errors import ModelError, WeightsError, nearest
-from deconvnet.preprocess import Preprocess
-from deconvnet.weights import fit_weights, read_names, read_weights
+from deconvnet.importers.checkpoints import fit_weights, read_names, read_weights
 
 __all__ = ["ModelSpec", "Preprocess", "Recipe", "torchvision_spec"]
 
@@ -220,7 +220,7 @@ def _described(
             "PREPROCESS",
             Preprocess((height, width)),
             lambda v: isinstance(v, Preprocess),
-            "a deconvnet.preprocess.Preprocess",
+            "a dn.Preprocess",
         ),
         title=path.name,
         source=str(path.name),

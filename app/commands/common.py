@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deconvnet.dataset import Dataset
+    from deconvnet.data.dataset import Dataset
     from deconvnet.graph.network import Network
 
 Net = Annotated[
@@ -63,8 +63,8 @@ def load_image(net: "Network", path: Path) -> "Tensor":
     """
     from PIL import Image
 
+    from deconvnet.data.image import open_picture
     from deconvnet.errors import InputError
-    from deconvnet.pictures import open_picture
 
     try:
         picture = open_picture(path.read_bytes())
@@ -79,7 +79,7 @@ def load_image(net: "Network", path: Path) -> "Tensor":
 def load_dataset(paths: list[Path], group_by: str | None = None) -> "Dataset":
     """A dataset of one or several paths, with groups by `group_by` (see `grouping`)."""
     from app.commands.grouping import grouping
-    from deconvnet.dataset import open_dataset
+    from deconvnet.data.dataset import open_dataset
 
     return open_dataset(paths, group=grouping(group_by) if group_by else None)
 

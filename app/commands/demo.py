@@ -37,7 +37,7 @@ def prepare(data_dir: Path, *, quiet: bool) -> tuple[Path, Path]:
     """(the tiles' folder, the index's), both built where they are missing."""
     import deconvnet as dn
     from app import demo
-    from deconvnet.dataset import open_dataset
+    from deconvnet.data.dataset import open_dataset
 
     tiles, index = data_dir / "tiles", data_dir / "indexes" / NETWORK
     with resumable("What is built"):

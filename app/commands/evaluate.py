@@ -31,7 +31,7 @@ def command(
     Each image lies in a folder named after its class.
     """
     from deconvnet.errors import DatasetError
-    from deconvnet.evaluation import evaluate
+    from deconvnet.training.evaluate import evaluate
 
     network = load_network(net, weights, device)
     dataset = load_dataset(data)

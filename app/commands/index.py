@@ -20,7 +20,7 @@ from app.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from deconvnet.index_scan import Scanner
+    from deconvnet.index.scan import Scanner
     from deconvnet.ops.base import Rule
 
 EPILOG = example(
@@ -129,6 +129,6 @@ def _scanner(
         )
     from app.compute.cluster import Cluster
     from app.compute.ray_index import on_cluster
-    from deconvnet.shards import sharded
+    from deconvnet.index.shards import sharded
 
     return sharded(on_cluster(Cluster(address, *said), *given, actors))

@@ -69,7 +69,7 @@ def command(
     It prints a link that signs a browser in, once; `deconvnet link` makes another. Every setting
     may also be given in the environment, as DECONVNET_PORT and the like.
     """
-    from deconvnet.index import open_index
+    from deconvnet.index.reader import open_index
 
     for path in index or ():
         open_index(path)  # a missing or corrupt one is said now, not on the first page

@@ -63,7 +63,8 @@ def command(
 
     from deconvnet import zoo
     from deconvnet.errors import DatasetError
-    from deconvnet.training import Trainer, TrainOptions
+    from deconvnet.training.recipe import TrainOptions
+    from deconvnet.training.trainer import Trainer
 
     spec = zoo.find(net)
     given: dict[str, Any] = {

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deconvnet import render
-from deconvnet.filters import FilterGrid
+from deconvnet.analyses.filters import FilterGrid
 
 
 def kernel_sheet(

@@ -1,4 +1,4 @@
-"""Parts of a dataset scanned by actors of a Ray cluster, for `deconvnet.shards`."""
+"""Parts of a dataset scanned by actors of a Ray cluster, for `deconvnet.index.shards`."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ import deconvnet as dn
 from app.compute.actors import Hired, hire
 from app.compute.cluster import Cluster, check, join
 from app.errors import ClusterError
-from deconvnet.dataset import Dataset
-from deconvnet.index_scan import Plan
-from deconvnet.shards import Runner, scan_part
+from deconvnet.data.dataset import Dataset
+from deconvnet.index.scan import Plan
+from deconvnet.index.shards import Runner, scan_part
 
 _AHEAD = 2  # parts that each actor has
 _TRIES = 3

@@ -9,10 +9,10 @@ import deconvnet as dn
 from app.compute.units import Rule
 from deconvnet import render
 from deconvnet.graph.network import Network
-from deconvnet.index import COLUMNS
+from deconvnet.index.sheet import paste, sheet, tile_origin, tile_size
+from deconvnet.index.store import COLUMNS
 from deconvnet.methods import Explanation
 from deconvnet.projection.project import Projection
-from deconvnet.sprites import paste, sheet, tile_origin, tile_size
 
 
 def unit_sheets(

@@ -18,9 +18,9 @@ from app.errors import Refusal
 from app.imaging.decoder import Decoder
 from app.imaging.reencode import Limits
 from app.settings import Settings
+from deconvnet.data.image import to_rgb
 from deconvnet.errors import DeconvnetError
 from deconvnet.graph.network import Network
-from deconvnet.pictures import to_rgb
 
 
 class Store(Protocol):

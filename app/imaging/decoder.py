@@ -21,13 +21,9 @@ from app.imaging.reencode import Limits, Made
 _PATIENCE_S = 30.0  # for a free process, and beyond the fork's own deadline for its answer
 _HEAD_MOST = 1 << 16
 
-# Makes the engine's modules importable without its package's public names, which load torch.
 _PROGRAM = """
 import sys
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
 sys.path[:] = {path!r}
-sys.modules["deconvnet"] = module_from_spec(PathFinder.find_spec("deconvnet"))
 from app.imaging.zygote import main
 main({descriptor})
 """

@@ -11,9 +11,9 @@ from io import BytesIO
 from PIL import Image, UnidentifiedImageError
 
 from app.imaging.png import write_png
-from deconvnet.completeness import complete
+from deconvnet.data.image import convert
+from deconvnet.data.integrity import complete
 from deconvnet.errors import InputError, reason
-from deconvnet.pictures import convert
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 KINDS = "JPEG, PNG, WebP, BMP, GIF"

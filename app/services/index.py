@@ -15,8 +15,8 @@ from app.errors import Refusal, without_folders
 from app.numbers import whole_number
 from deconvnet.address import Unit
 from deconvnet.errors import IndexError_, nearest
-from deconvnet.index import ActivationIndex, LayerStats, open_index
-from deconvnet.index_store import MANIFEST
+from deconvnet.index.reader import ActivationIndex, LayerStats, open_index
+from deconvnet.index.store import MANIFEST
 
 log = logging.getLogger(__name__)
 

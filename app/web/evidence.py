@@ -9,7 +9,8 @@ from app.web.present import has_pictures, layer_row
 from app.web.words import count, number, percent
 from deconvnet.address import Unit
 from deconvnet.graph.describe import rules_of
-from deconvnet.index import COLUMNS, Hit, UnitStats
+from deconvnet.index.reader import Hit, UnitStats
+from deconvnet.index.store import COLUMNS
 
 
 def unit_facts(opened: Opened, unit: Unit, stats: UnitStats) -> list[Fact]:

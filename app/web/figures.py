@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from app.parts import Bar, Chart, Crop
 from app.web.words import count, number
-from deconvnet.index import COLUMNS
+from deconvnet.index.store import COLUMNS
 
 _HEIGHT = 60.0
 _BINS = 32

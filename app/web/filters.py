@@ -18,7 +18,7 @@ from app.web.present import Description
 from app.web.render import add_page, state_of
 from app.web.words import number, shape
 from deconvnet.address import Unit
-from deconvnet.filters import DEAD, DOMINANT
+from deconvnet.analyses.filters import DEAD, DOMINANT
 
 router = APIRouter()
 

@@ -23,7 +23,7 @@ from app.web.present import (
 )
 from app.web.render import add_page, state_of
 from app.web.words import count, number, percent
-from deconvnet.index import LayerStats
+from deconvnet.index.reader import LayerStats
 
 router = APIRouter()
 

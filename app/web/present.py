@@ -9,7 +9,7 @@ from app.urls import Urls
 from app.web.figures import field, volume
 from app.web.words import ago, count, number, percent, shape, stamp
 from deconvnet.address import Unit
-from deconvnet.index import COLUMNS
+from deconvnet.index.store import COLUMNS
 
 Description = Mapping[str, Any]  # a network in JSON values, as deconvnet.graph.describe gives it
 

@@ -301,7 +301,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="every n-th attack alone")
     given = parser.parse_args()
     sys.path.insert(0, str(serving.ROOT))
-    from tests.chromium import find
+    from tests.support.chromium import find
 
     pages = ThreadingHTTPServer(("127.0.0.1", 0), _Pages)
     threading.Thread(target=pages.serve_forever, daemon=True).start()

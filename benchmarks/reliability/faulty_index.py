@@ -13,7 +13,7 @@ from warm import Warm
 from workload import NETWORK
 
 from deconvnet.errors import IndexError_
-from deconvnet.index import open_index
+from deconvnet.index.reader import open_index
 
 SIZES: dict[str, tuple[int, ...]] = {
     "0.weight": (4, 3, 3, 3), "0.bias": (4,), "3.weight": (4, 4, 3, 3), "3.bias": (4,),
@@ -22,7 +22,7 @@ SIZES: dict[str, tuple[int, ...]] = {
 PICTURES = 160  # three blocks, each with a checkpoint of its own
 
 # Without this there is one checkpoint for 4096 pictures.
-_OFTEN = "deconvnet.index_build as b, app.commands.index; b.build_index.__wrapped__"
+_OFTEN = "deconvnet.index.build as b, app.commands.index; b.build_index.__wrapped__"
 _OFTEN += ".__kwdefaults__['checkpoint_every'] = 64"
 
 

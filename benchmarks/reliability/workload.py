@@ -16,7 +16,7 @@ from PIL import Image
 NETWORK = """
 import ctypes, os, signal
 from torch import nn
-from deconvnet.preprocess import Preprocess
+from deconvnet.data.preprocess import Preprocess
 
 class Fatal(Preprocess):
     def crop(self, image):

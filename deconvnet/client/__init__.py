@@ -15,8 +15,8 @@ except ImportError as error:
         "deconvnet.client needs httpx2, which is not installed: pip install 'deconvnet[client]'"
     ) from error
 
-from deconvnet.client.answers import Counts, Event, Fault, Image, Item, Job
-from deconvnet.client.calls import Client
+from deconvnet.client.client import Client
+from deconvnet.client.responses import Counts, Event, Fault, Image, Item, Job
 from deconvnet.client.transport import ClientError, ProblemError, UnreachableError
 
 __all__ = [

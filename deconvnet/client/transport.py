@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from deconvnet.client.answers import Fault
+from deconvnet.client.responses import Fault
 from deconvnet.errors import DeconvnetError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0

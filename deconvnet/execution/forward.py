@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deconvnet.decoding import Loaded
+from deconvnet.data.decode import DecodedImage
 from deconvnet.execution.executor import _steps, alone
 from deconvnet.execution.free_memory import give_back
 from deconvnet.execution.patches import cut, moved
@@ -156,7 +156,7 @@ def record(
     return Record(check_input(net, x), activations, kept, backward)
 
 
-def stack(net: Network, pictures: Sequence[Loaded], size: int) -> Tensor:
+def stack(net: Network, pictures: Sequence[DecodedImage], size: int) -> Tensor:
     """A batch of exactly `size` for the network; places without a picture are black."""
     channels, height, width = net.input_size
     on_gpu = net.device.type == "cuda"

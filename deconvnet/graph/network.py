@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from deconvnet import fingerprint
+from deconvnet.data.preprocess import Preprocess
 from deconvnet.errors import AddressError, ProjectionError, nearest
 from deconvnet.geometry.pull import plan
 from deconvnet.geometry.region import INPUT, Patch, Region
@@ -16,7 +17,6 @@ from deconvnet.graph.layers import Layer, LayerTable, layer_table
 from deconvnet.graph.nodes import Node, Rules, like, rules, without_rule
 from deconvnet.ops.base import Rule
 from deconvnet.ops.derived import state
-from deconvnet.preprocess import Preprocess
 
 
 class Network:

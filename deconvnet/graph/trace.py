@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import nn
 
+from deconvnet.data.preprocess import Preprocess
 from deconvnet.errors import ParameterError
 from deconvnet.graph.build import build
 from deconvnet.graph.landmarks import landmarks_of
 from deconvnet.graph.network import Network
-from deconvnet.preprocess import Preprocess
 
 
 def trace(
@@ -53,9 +53,7 @@ def network_of(
     graph = build(module, input_size)
     name = name or type(module).__name__
     if not isinstance(preprocess, Preprocess | None):
-        raise ParameterError(
-            f"preprocess is {preprocess!r:.80}, expected a deconvnet.preprocess.Preprocess."
-        )
+        raise ParameterError(f"preprocess is {preprocess!r:.80}, expected a dn.Preprocess.")
     size = (input_size[1], input_size[2])
     preprocess = preprocess or Preprocess(size)
     if tuple(preprocess.size) != size:

@@ -6,7 +6,7 @@ Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 2.1.
 """
 
 from deconvnet.methods.base import register
-from deconvnet.methods.descent import Descent
+from deconvnet.methods.projection import Descent
 
 
 class Deconv(Descent):

@@ -5,7 +5,7 @@ Source: Simonyan et al. 2013, arXiv:1312.6034, section 3.
 """
 
 from deconvnet.methods.base import register
-from deconvnet.methods.descent import Descent
+from deconvnet.methods.projection import Descent
 
 
 class Gradient(Descent):

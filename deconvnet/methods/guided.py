@@ -5,7 +5,7 @@ Sharper than the deconvnet where there are no pools, and nearly independent of t
 """
 
 from deconvnet.methods.base import register
-from deconvnet.methods.descent import Descent
+from deconvnet.methods.projection import Descent
 
 
 class Guided(Descent):

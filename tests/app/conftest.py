@@ -15,7 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from deconvnet import methods
 from deconvnet.errors import ParameterError
-from tests.postgres import Cluster
+from tests.support.postgres import Cluster
 
 # What an own network's file looks like; three colours in an image's corner make it misbehave, as
 # broken native code or a huge input would: the process dies, takes long, or gives NaN.
@@ -23,7 +23,7 @@ TINY = """
 import os, signal, time
 import torch
 from torch import nn
-from deconvnet.preprocess import Preprocess
+from deconvnet.data.preprocess import Preprocess
 
 class Moody(Preprocess):
     def crop(self, image):

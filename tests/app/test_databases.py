@@ -25,7 +25,7 @@ from app.errors import DatabaseError_
 from app.main import create_app
 from app.services.job_views import JobView
 from app.settings import Settings
-from tests.postgres import PASSWORD, Cluster
+from tests.support.postgres import PASSWORD, Cluster
 
 DECONV = {
     "model": "tiny",

@@ -16,9 +16,9 @@ from app.compute.units import Origin, UnitError, UnitSpec
 from app.compute.workshop import Workshop, local_workshop
 from app.main import create_app
 from app.settings import Settings
-from deconvnet.pictures import open_picture, to_rgb
+from deconvnet.data.image import open_picture, to_rgb
 from tests.app.test_imaging import many_scans
-from tests.engine.test_golden_pictures import CASES
+from tests.deconvnet.data.test_image import CASES
 
 Make = Callable[..., Settings]
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app import demo
-from deconvnet.dataset import open_dataset
+from deconvnet.data.dataset import open_dataset
 from deconvnet.errors import DatasetError
 
 

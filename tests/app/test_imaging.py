@@ -17,7 +17,7 @@ from app.imaging import zygote
 from app.imaging.decoder import Decoder, Outcome
 from app.imaging.png import write_png
 from app.imaging.reencode import Limits
-from deconvnet.pictures import BAD_PROFILE, SEVERAL_FRAMES
+from deconvnet.data.image import BAD_PROFILE, SEVERAL_FRAMES
 
 LIMITS = Limits(50_000_000, 16_384)
 NOISE = np.random.default_rng(0).integers(1, 256, (160, 200, 3), np.uint8)

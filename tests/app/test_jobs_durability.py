@@ -17,7 +17,7 @@ import pytest
 
 from app.access import Access
 from app.settings import Settings
-from tests.postgres import Cluster
+from tests.support.postgres import Cluster
 
 KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
 

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from deconvnet.client.calls import SILENCE_S
+from deconvnet.client.client import SILENCE_S
 from tests.app import (
     test_imaging,
     test_job_events,

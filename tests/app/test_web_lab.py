@@ -11,7 +11,7 @@ from PIL import Image
 from app.urls import Urls, twin
 from app.web.fields import make_fields, read_fields
 from deconvnet import methods
-from deconvnet.pictures import SEVERAL_FRAMES
+from deconvnet.data.image import SEVERAL_FRAMES
 from tests.app.conftest import png
 
 

@@ -23,13 +23,13 @@ import deconvnet as dn
 from app.access import Access
 from app.main import create_app
 from app.settings import Settings
-from tests.chromium import find
+from tests.support.chromium import find
 
 # Fifteen outputs and two stages: enough for every page, small enough to be indexed in a second.
 NET = """
 import torch
 from torch import nn
-from deconvnet.preprocess import Preprocess
+from deconvnet.data.preprocess import Preprocess
 
 class Small(nn.Module):
     def __init__(self):

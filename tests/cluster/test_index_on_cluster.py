@@ -13,9 +13,9 @@ import torch
 import deconvnet as dn
 from app.compute.cluster import Cluster
 from app.compute.ray_index import on_cluster
-from deconvnet.dataset import Dataset
-from deconvnet.index_scan import Plan
-from deconvnet.shards import sharded
+from deconvnet.data.dataset import Dataset
+from deconvnet.index.scan import Plan
+from deconvnet.index.shards import sharded
 from tests.app.conftest import TINY, png
 from tests.cluster.ray_cluster import RayCluster
 

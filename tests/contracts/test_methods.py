@@ -16,6 +16,7 @@ from app.cli import app as command_line
 from app.main import create_app
 from app.settings import Settings
 from deconvnet import methods
+from deconvnet.errors import ParameterError
 from deconvnet.methods.base import Explanation, Method, Params, Run
 
 
@@ -99,5 +100,5 @@ def test_the_pages_offer_it_with_a_form(server: TestClient) -> None:
 
 
 def test_a_name_that_is_taken_is_refused(registered: None) -> None:
-    with pytest.raises(dn.errors.ParameterError, match="registered already"):
+    with pytest.raises(ParameterError, match="registered already"):
         methods.register(Brightness())

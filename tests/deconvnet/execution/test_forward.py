@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet.errors import AddressError, GraphError, InputError, ParameterError
 from deconvnet.execution.forward import capture, prepare, record, run, visit
-from tests.engine.judging import image, randomise
-from tests.engine.networks import SIZE, STEPS, Drawn
+from tests.support.judging import image, randomise
+from tests.support.networks import SIZE, STEPS, Drawn
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deconvnet as dn
-from deconvnet.projection.project import project
-from tests.engine.judging import image, randomise
-from tests.engine.networks import SIZE, Drawn, plans
+from deconvnet.projection import project
+from tests.support.judging import image, randomise
+from tests.support.networks import SIZE, Drawn, plans
 
 
 def both_ways(

@@ -9,7 +9,7 @@ import deconvnet as dn
 from deconvnet import zoo
 from deconvnet.errors import AddressError
 from deconvnet.geometry.region import Region
-from tests.engine.judging import image
+from tests.support.judging import image
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from deconvnet.execution.forward import capture
 from deconvnet.geometry.push import axis, push
 from deconvnet.graph.nodes import map_cells, multiply_adds, on_vectors
 from deconvnet.occlusion_maps.batches import grouped
-from tests.engine.judging import image, randomise
-from tests.engine.networks import SIZE, Drawn, plans
+from tests.support.judging import image, randomise
+from tests.support.networks import SIZE, Drawn, plans
 
 
 def traced(plan: list[str]) -> dn.Network:

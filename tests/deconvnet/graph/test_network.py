@@ -11,7 +11,7 @@ from torchvision.models import get_model
 
 import deconvnet as dn
 from deconvnet.errors import AddressError, GraphError, InputError, ModelError, ParameterError
-from tests.engine.judging import assert_agrees, randomise
+from tests.support.judging import assert_agrees, randomise
 
 
 def _module() -> nn.Sequential:
@@ -83,7 +83,7 @@ def test_preprocessing_to_another_size_is_refused() -> None:
     with pytest.raises(ParameterError, match="preprocess is 'x'"):
         dn.trace(_module(), (3, 8, 8), preprocess="x")
     with pytest.raises(ParameterError, match=r"gives images of \(9, 8\), expected .* \(8, 8\)"):
-        dn.trace(_module(), (3, 8, 8), preprocess=dn.preprocess.Preprocess((9, 8)))
+        dn.trace(_module(), (3, 8, 8), preprocess=dn.Preprocess((9, 8)))
 
 
 def test_the_input_is_no_landmark_and_a_list_names_none() -> None:
@@ -135,9 +135,7 @@ def test_the_fingerprint_follows_weights_architecture_and_preprocessing() -> Non
     assert dn.trace(changed, (3, 8, 8)).fingerprint != first
     without = nn.Sequential(*(nn.Identity() if i == 1 else part for i, part in enumerate(module)))
     assert dn.trace(without, (3, 8, 8)).fingerprint != first
-    prepared = dn.trace(
-        module, (3, 8, 8), preprocess=dn.preprocess.Preprocess((8, 8), mean=(0.5,) * 3)
-    )
+    prepared = dn.trace(module, (3, 8, 8), preprocess=dn.Preprocess((8, 8), mean=(0.5,) * 3))
     assert prepared.fingerprint != first
 
 
@@ -206,7 +204,7 @@ FILES = {
     "size": ("INPUT_SIZE = (32, 40)", r"INPUT_SIZE = \(32, 40\), expected three whole numbers"),
     "a word": ("INPUT_SIZE = 'big'", "INPUT_SIZE = 'big', expected"),
     "landmarks": ("LANDMARKS = ['0']", "LANDMARKS = .*, expected a dictionary"),
-    "preprocess": ("PREPROCESS = 5", r"PREPROCESS = 5, expected a deconvnet\.preprocess"),
+    "preprocess": ("PREPROCESS = 5", r"PREPROCESS = 5, expected a dn\.Preprocess"),
     "classes": ("CLASSES = 5", "CLASSES = 5, expected a sequence of names"),
     "fails": ("def build(): raise KeyError('boom')", "could not be built: KeyError: 'boom'"),
     "argument": ("def build(depth): pass", "could not be built: TypeError: .*'depth'"),

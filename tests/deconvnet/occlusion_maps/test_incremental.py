@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import deconvnet as dn
-from tests.engine.judging import image, randomise
-from tests.engine.networks import SIZE, SMOOTH, STEPS, Drawn, plans
+from tests.support.judging import image, randomise
+from tests.support.networks import SIZE, SMOOTH, STEPS, Drawn, plans
 
 
 def classifier(plan: list[str], seed: int) -> dn.Network:

@@ -14,7 +14,7 @@ from deconvnet.errors import UnknownOpError
 from deconvnet.geometry.region import Region, Window
 from deconvnet.ops import BackwardRule, Op, activation, base, conv, elementwise, linear, norm
 from deconvnet.ops.activation import ReLU
-from tests.engine.judging import image, randomise
+from tests.support.judging import image, randomise
 
 Make = Callable[[Tensor], Tensor] | nn.Module
 

@@ -12,7 +12,7 @@ from deconvnet.execution.forward import record
 from deconvnet.graph.network import Network
 from deconvnet.projection.descend import descend
 from deconvnet.projection.prefix_cache import Heads, forget, heads_of
-from tests.oracles import Oracle, relative_error
+from tests.support.oracles import Oracle, relative_error
 
 
 def chain() -> Network:

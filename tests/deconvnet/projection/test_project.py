@@ -1,4 +1,4 @@
-"""Projections against autograd through the untouched module, by every rule: tests/oracles.py."""
+"""Projections against autograd through the untouched module, by every rule (support/oracles)."""
 
 import copy
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from deconvnet import zoo
 from deconvnet.errors import AddressError, InputError, ParameterError, ProjectionError
 from deconvnet.execution.forward import capture, record
 from deconvnet.projection.descend import descend
-from tests.engine.judging import (
+from tests.support.judging import (
     BOUND,
     ORACLE_KIND,
     assert_agrees,
@@ -23,8 +23,8 @@ from tests.engine.judging import (
     randomise,
     spell,
 )  # fmt: skip
-from tests.engine.networks import SIZE, Drawn, plans
-from tests.oracles import RULES, relative_error
+from tests.support.networks import SIZE, Drawn, plans
+from tests.support.oracles import RULES, relative_error
 
 # Networks that take any size are judged at a small one, where a pass is 5 to 12 times as fast.
 SIZES = dict.fromkeys(("vgg16", "googlenet", "resnet18", "resnet50"), 64) | {

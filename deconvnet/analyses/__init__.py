@@ -1,0 +1,1 @@
+"""Analyses of networks, one file each."""

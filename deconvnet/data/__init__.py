@@ -1,0 +1,1 @@
+"""Datasets, files of images, and images as networks take them."""

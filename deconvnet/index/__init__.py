@@ -1,0 +1,1 @@
+"""The index: the strongest activations of every unit over a dataset."""
