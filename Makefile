@@ -44,7 +44,7 @@ pytest: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%)
 
 bench: $(VENV)/installed-test
-	$(BIN)/deconvnet bench
+	$(BIN)/python -m benchmarks
 
 wheel: $(VENV)/installed-test
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from common import arguments, each, interleave, peer, photographs, stock, table
 from PIL import Image
 from torch import Tensor, nn
 
 import deconvnet as dn
+from benchmarks.common import arguments, each, interleave, peer, photographs, stock, table
 
 _BATCH = 32
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")

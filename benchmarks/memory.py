@@ -16,10 +16,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from common import arguments, batch, each, photographs, stock, table
 from index import LAYERS, crp, dataset, limit
 
 import deconvnet as dn
+from benchmarks.common import arguments, batch, each, photographs, stock, table
 
 _BUDGET_MB = "256"  # of occlusion and projection
 

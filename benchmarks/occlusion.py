@@ -18,10 +18,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from common import arguments, batch, each, peer, photographs, relative_error, stock, table
 from torch import Tensor, nn
 
 import deconvnet as dn
+from benchmarks.common import (
+    arguments,
+    batch,
+    each,
+    peer,
+    photographs,
+    relative_error,
+    stock,
+    table,
+)
 from deconvnet.graph.batch import check_input
 from deconvnet.occlusion_maps.occluder import Occluder
 from deconvnet.occlusion_maps.scorer import IncrementalPasses, Scorer, WholePasses

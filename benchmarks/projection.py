@@ -13,7 +13,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from common import (
+from torch import Tensor, nn
+
+import deconvnet as dn
+from benchmarks.common import (
     arguments,
     batch,
     each,
@@ -24,9 +27,6 @@ from common import (
     stock,
     table,
 )
-from torch import Tensor, nn
-
-import deconvnet as dn
 from deconvnet.execution.forward import record
 from deconvnet.projection.descend import descend
 from deconvnet.projection.prefix_cache import forget

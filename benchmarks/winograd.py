@@ -11,10 +11,10 @@ from collections import Counter
 
 import torch
 import torch.nn.functional as F
-from common import arguments, batch, each, interleave, photographs, table
 from torch import Tensor
 
 import deconvnet as dn
+from benchmarks.common import arguments, batch, each, interleave, photographs, table
 from deconvnet.graph.batch import check_input
 from deconvnet.occlusion_maps import winograd_gain
 from deconvnet.occlusion_maps.batches import BATCH, grouped

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from deconvnet_app.access import Access
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
 import deconvnet as dn
-from app.access import Access
-from app.main import create_app
-from app.settings import Settings
 from deconvnet import methods
 from deconvnet.errors import ParameterError
 from tests.support.postgres import Cluster

@@ -12,14 +12,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from deconvnet_app import lock
+from deconvnet_app.access import LINK_S, SESSION_S, Access
+from deconvnet_app.errors import DataDirBusyError, DataDirError, TokenError
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls
 from fastapi.testclient import TestClient
-
-from app import lock
-from app.access import LINK_S, SESSION_S, Access
-from app.errors import DataDirBusyError, DataDirError, TokenError
-from app.main import create_app
-from app.settings import Settings
-from app.urls import Urls
 
 
 @pytest.fixture
@@ -182,7 +181,7 @@ def test_a_session_ends_and_cannot_be_stretched(
     for forged in (f"{int(until) + 1}.{signature}", until, f"{until}.", ".", "", f"{until}.é"):
         assert not access.knows(forged)
     now = time.time()
-    monkeypatch.setattr("app.access.time.time", lambda: now + SESSION_S + 1)
+    monkeypatch.setattr("deconvnet_app.access.time.time", lambda: now + SESSION_S + 1)
     assert not access.knows(session)
 
 
@@ -251,7 +250,7 @@ def test_a_link_to_another_servers_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_answers_do_not_wait_for_the_clients_acknowledgement(settings: Settings) -> None:
-    from app.server import listen
+    from deconvnet_app.server import listen
 
     with listen(settings) as listening:
         assert listening.proto == socket.IPPROTO_TCP  # asyncio turns Nagle's algorithm off for it

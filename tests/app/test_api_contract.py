@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deconvnet_app.api.files import matches
+from deconvnet_app.errors import MOST_FAULTS
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
-
-from app.api.files import matches
-from app.errors import MOST_FAULTS
-from app.main import create_app
-from app.settings import Settings
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from deconvnet_app import cli
 from pydantic import Field
 from torch import Tensor
 from typer.testing import CliRunner
 
-from app import cli
 from deconvnet import methods
 from deconvnet.methods import Explanation, Method, Params
 
@@ -203,7 +203,7 @@ def test_a_registered_method_is_a_command_with_its_parameters(
 
 
 def test_a_start_does_not_wait_for_what_few_networks_need() -> None:
-    script = "import sys, app.main; print('torchvision' in sys.modules)"
+    script = "import sys, deconvnet_app.main; print('torchvision' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "False"
 

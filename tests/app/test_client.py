@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+from deconvnet_app.access import Access
 
-from app.access import Access
 from deconvnet.client import Client, ProblemError, UnreachableError
 from tests.journeys.commands import start
 
@@ -212,7 +212,11 @@ def test_nobody_there_is_said_when_patience_ends(client: Client) -> None:
 def test_the_extra_is_asked_for_by_name_and_by_nobody_else(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sources = [path for folder in ("app", "deconvnet") for path in (root / folder).rglob("*.py")]
+    sources = [
+        path
+        for folder in ("app/deconvnet_app", "deconvnet")
+        for path in (root / folder).rglob("*.py")
+    ]
     users = [path for path in sources if "httpx2" in path.read_text()]
     assert {path.relative_to(root).parent.as_posix() for path in users} == {"deconvnet/client"}
     for name in [name for name in sys.modules if name.startswith("deconvnet.client")]:

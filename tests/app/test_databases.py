@@ -12,19 +12,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from deconvnet_app.db import jobs as store
+from deconvnet_app.db import postgres as dialect
+from deconvnet_app.db import sqlite
+from deconvnet_app.db.engine import Database
+from deconvnet_app.db.models import IdempotencyKey, Job
+from deconvnet_app.errors import DatabaseError_
+from deconvnet_app.main import create_app
+from deconvnet_app.services.job_views import JobView
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError
 
-from app.db import jobs as store
-from app.db import postgres as dialect
-from app.db import sqlite
-from app.db.engine import Database
-from app.db.models import IdempotencyKey, Job
-from app.errors import DatabaseError_
-from app.main import create_app
-from app.services.job_views import JobView
-from app.settings import Settings
+from tests.support.checkout import pythonpath
 from tests.support.postgres import PASSWORD, Cluster
 
 DECONV = {
@@ -113,7 +114,7 @@ def test_a_second_server_on_a_database_exits_with_2_and_names_the_first(
     tiny_settings: Callable[..., Settings], url: str, root: Path, tmp_path: Path
 ) -> None:
     first = tiny_settings(database=url, port=4321)
-    command = ["-c", "from app.cli import main; main()", "serve", "--port", "0"]
+    command = ["-c", "from deconvnet_app.cli import main; main()", "serve", "--port", "0"]
     command += ["--data-dir", str(tmp_path / "other"), "--database", url]
     with TestClient(create_app(first)):
         second = subprocess.run(
@@ -122,7 +123,7 @@ def test_a_second_server_on_a_database_exits_with_2_and_names_the_first(
             text=True,
             timeout=120,
             check=False,
-            env=os.environ | {"PYTHONPATH": str(root)},
+            env=os.environ | {"PYTHONPATH": pythonpath()},
         )
     assert second.returncode == 2
     assert "in use by http://127.0.0.1:4321 (process" in second.stderr
@@ -222,14 +223,13 @@ def test_a_text_that_postgresql_cannot_hold_is_refused(
 def test_jobs_of_the_first_schema_begin_their_story_with_how_they_stand(
     postgres: Cluster, url: str, tmp_path: Path
 ) -> None:
+    import deconvnet_app.db
     from alembic import command
     from alembic.config import Config
 
-    import app.db
-
     for place in (url, f"sqlite:///{tmp_path / 'old.sqlite'}"):
         config = Config()
-        folder = Path(app.db.__file__).parent / "migrations"
+        folder = Path(deconvnet_app.db.__file__).parent / "migrations"
         config.set_main_option("script_location", str(folder))
         engine = sqlalchemy.create_engine(place)
         with engine.begin() as connection:

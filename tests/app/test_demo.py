@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deconvnet_app import demo
 from PIL import Image
 
-from app import demo
 from deconvnet.data.dataset import open_dataset
 from deconvnet.errors import DatasetError
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deconvnet_app.imaging import zygote
+from deconvnet_app.imaging.decoder import Decoder, Outcome
+from deconvnet_app.imaging.png import write_png
+from deconvnet_app.imaging.reencode import Limits
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.imaging import zygote
-from app.imaging.decoder import Decoder, Outcome
-from app.imaging.png import write_png
-from app.imaging.reencode import Limits
 from deconvnet.data.image import BAD_PROFILE, SEVERAL_FRAMES
+from tests.reliability import mutated_images
 
 LIMITS = Limits(50_000_000, 16_384)
 NOISE = np.random.default_rng(0).integers(1, 256, (160, 200, 3), np.uint8)
@@ -208,17 +209,7 @@ def test_closing_leaves_no_process() -> None:
         os.kill(pid, 0)
 
 
-def test_a_few_hundred_damaged_files_end_in_a_picture_or_a_refusal(
-    decoder: Decoder, root: Path
-) -> None:
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location(
-        "mutated", root / "benchmarks" / "reliability" / "mutated_images.py"
-    )
-    assert spec is not None and spec.loader is not None
-    mutated = module_from_spec(spec)
-    spec.loader.exec_module(mutated)
-    found = mutated.run(decoder, 300)
+def test_a_few_hundred_damaged_files_end_in_a_picture_or_a_refusal(decoder: Decoder) -> None:
+    found = mutated_images.run(decoder, 300)
     assert found.crashes == found.server_errors == 0
     assert found.cpu_s <= 2.2 and found.memory_bytes <= zygote.MEMORY_BYTES

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
-
-from app.main import create_app
-from app.settings import Settings
 
 pytestmark = pytest.mark.databases
 

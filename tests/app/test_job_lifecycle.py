@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deconvnet_app.artifacts import sha256
+from deconvnet_app.db import jobs as store
+from deconvnet_app.jobs.janitor import GRACE_S
+from deconvnet_app.main import create_app
+from deconvnet_app.services import job_archive, jobs
+from deconvnet_app.settings import Settings
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-
-from app.artifacts import sha256
-from app.db import jobs as store
-from app.jobs.janitor import GRACE_S
-from app.main import create_app
-from app.services import job_archive, jobs
-from app.settings import Settings
 
 pytestmark = pytest.mark.databases
 
@@ -320,7 +319,7 @@ def test_a_full_quota_refuses_jobs_names_the_remedy_and_takes_them_again_when_th
 
 
 def test_a_file_that_somebody_has_just_found_is_not_discarded(tmp_path: Path) -> None:
-    from app.artifacts import ArtifactStore
+    from deconvnet_app.artifacts import ArtifactStore
 
     artifacts = ArtifactStore(tmp_path)
     found, left = artifacts.put(b"found"), artifacts.put(b"left")

@@ -14,18 +14,19 @@ from typing import Any
 
 import httpx2
 import pytest
+from deconvnet_app.access import Access
+from deconvnet_app.settings import Settings
 
-from app.access import Access
-from app.settings import Settings
+from tests.support.checkout import pythonpath
 from tests.support.postgres import Cluster
 
 KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
 
 SERVE = """
 import signal, sys
-from app.errors import AppError
-from app.server import serve
-from app.settings import Settings
+from deconvnet_app.errors import AppError
+from deconvnet_app.server import serve
+from deconvnet_app.settings import Settings
 if __name__ == "__main__":
     settings = Settings.model_validate_json(sys.argv[1])
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
@@ -43,9 +44,7 @@ class Server:
     def __init__(self, settings: Settings, folder: Path) -> None:
         script = folder / "serve_it.py"
         script.write_text(SERVE)
-        root = Path(__file__).resolve().parents[2]
-        paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": pythonpath(), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             [sys.executable, str(script), settings.model_dump_json()],
             stdout=subprocess.PIPE,
@@ -329,7 +328,7 @@ def test_a_second_server_on_the_same_data_is_refused_and_told_of_the_first(
         text=True,
         timeout=120,
         check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        env=os.environ | {"PYTHONPATH": pythonpath()},
     )
     assert second.returncode == 2
     assert "is in use by http://127.0.0.1" in second.stderr

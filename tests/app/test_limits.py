@@ -5,10 +5,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 
-from app.main import create_app
-from app.settings import Settings
 from deconvnet.client.client import SILENCE_S
 from tests.app import (
     test_imaging,

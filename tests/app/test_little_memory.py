@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import pythonpath
+
 CHILD = """
 import io, resource, sys
 from pathlib import Path
 from PIL import Image
-from app.compute.perform import perform
-from app.compute.units import UnitSpec
-from app.compute.workshop import local_workshop
-from app.settings import Settings
+from deconvnet_app.compute.perform import perform
+from deconvnet_app.compute.units import UnitSpec
+from deconvnet_app.compute.workshop import local_workshop
+from deconvnet_app.settings import Settings
 
 folder = Path(sys.argv[1])
 (folder / "net.py").write_text('''
@@ -55,7 +57,7 @@ def test_a_unit_without_memory_is_an_error_and_the_next_is_computed(
 ) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", CHILD, tmp_path], cwd=root, capture_output=True, text=True,
-        check=False, timeout=120, env={"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+        check=False, timeout=120, env={"OMP_NUM_THREADS": "1", "PYTHONPATH": pythonpath()},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     first, *starved, last = ended.stdout.splitlines()

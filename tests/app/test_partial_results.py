@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from deconvnet_app.artifacts import ArtifactStore
+from deconvnet_app.compute.backend import Backend, Lost, Outcome
+from deconvnet_app.compute.process import ProcessBackend
+from deconvnet_app.compute.scheduler import Compute, Priority, WorkerLostError
+from deconvnet_app.compute.units import Progress, UnitResult, UnitSpec
+from deconvnet_app.metrics import Metrics
+from deconvnet_app.settings import Settings
 
-from app.artifacts import ArtifactStore
-from app.compute.backend import Backend, Lost, Outcome
-from app.compute.process import ProcessBackend
-from app.compute.scheduler import Compute, Priority, WorkerLostError
-from app.compute.units import Progress, UnitResult, UnitSpec
-from app.metrics import Metrics
-from app.settings import Settings
 from tests.app.conftest import SLOW, png
 
 Make = Callable[..., Settings]

@@ -9,20 +9,20 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy
+from deconvnet_app.db import jobs as store
+from deconvnet_app.db import postgres, sqlite
+from deconvnet_app.db.engine import Database
+from deconvnet_app.db.models import Event, Job
+from deconvnet_app.db.refusals import never_taken
+from deconvnet_app.errors import DatabaseError_, StorageFullError
+from deconvnet_app.jobs import coordinator
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.db import jobs as store
-from app.db import postgres, sqlite
-from app.db.engine import Database
-from app.db.models import Event, Job
-from app.db.refusals import never_taken
-from app.errors import DatabaseError_, StorageFullError
-from app.jobs import coordinator
-from app.main import create_app
-from app.settings import Settings
 from tests.app.test_job_lifecycle import forget_claims, run
 from tests.app.test_jobs_durability import eventually
 

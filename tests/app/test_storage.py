@@ -7,21 +7,25 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from deconvnet_app.artifacts import ArtifactStore, disk_refusal, remove_unfinished
+from deconvnet_app.datasets import Datasets
+from deconvnet_app.db import jobs as store
+from deconvnet_app.db import retention
+from deconvnet_app.db.engine import Database
+from deconvnet_app.db.models import Base, Job
+from deconvnet_app.db.sqlite import journal_mode
+from deconvnet_app.errors import (
+    ArtifactMissingError,
+    DamagedError,
+    DatabaseError_,
+    StorageFullError,
+)
+from deconvnet_app.jobs import coordinator
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-
-from app.artifacts import ArtifactStore, disk_refusal, remove_unfinished
-from app.datasets import Datasets
-from app.db import jobs as store
-from app.db import retention
-from app.db.engine import Database
-from app.db.models import Base, Job
-from app.db.sqlite import journal_mode
-from app.errors import ArtifactMissingError, DamagedError, DatabaseError_, StorageFullError
-from app.jobs import coordinator
-from app.main import create_app
-from app.settings import Settings
 
 pytestmark = pytest.mark.databases
 

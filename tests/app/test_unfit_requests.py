@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from deconvnet_app.cli import app as command_line
+from deconvnet_app.compute.units import UnitSpec
+from deconvnet_app.main import create_app
+from deconvnet_app.services import jobs
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from torch import nn
 from typer.testing import CliRunner
 
 import deconvnet as dn
-from app.cli import app as command_line
-from app.compute.units import UnitSpec
-from app.main import create_app
-from app.services import jobs
-from app.settings import Settings
 from deconvnet import methods
 from deconvnet.errors import DeconvnetError
 from deconvnet.graph.describe import describe

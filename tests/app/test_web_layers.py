@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls, twin
 from fastapi.testclient import TestClient
 from PIL import Image
 
 import deconvnet as dn
-from app.settings import Settings
-from app.urls import Urls, twin
 from deconvnet.address import Unit
 from tests.app.conftest import bearing
 

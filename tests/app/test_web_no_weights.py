@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls, twin
 from fastapi.testclient import TestClient
 from safetensors.torch import save_file
 
-from app.settings import Settings
-from app.urls import Urls, twin
 from deconvnet.address import Unit
 from tests.app.conftest import bearing
 

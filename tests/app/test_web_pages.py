@@ -8,10 +8,10 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls, twin
 from fastapi.testclient import TestClient
 
-from app.settings import Settings
-from app.urls import Urls, twin
 from deconvnet.address import Unit
 from tests.app.conftest import bearing
 

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from deconvnet_app.urls import Urls, twin, with_query
+from deconvnet_app.web import figures, words
 
-from app.urls import Urls, twin, with_query
-from app.web import figures, words
 from deconvnet.address import Unit
 
 

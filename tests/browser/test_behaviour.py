@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
+from deconvnet_app.urls import Urls
 from playwright.sync_api import Page, expect
 
-from app.urls import Urls
 from deconvnet.address import Unit
 
 Open = Callable[..., Page]

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from deconvnet_app.urls import Urls
 from playwright.sync_api import Page, expect
-
-from app.urls import Urls
 
 Open = Callable[..., Page]
 

@@ -93,7 +93,9 @@ def _start(address: str, folder: Path, token: Path, *, asks: bool) -> subprocess
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_TMPDIR": str(folder),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on the loopback interface alone
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(ROOT), str(ROOT / "app"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
     }
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from deconvnet_app.compute.cluster import Cluster
+from deconvnet_app.compute.ray_index import on_cluster
 
 import deconvnet as dn
-from app.compute.cluster import Cluster
-from app.compute.ray_index import on_cluster
 from deconvnet.data.dataset import Dataset
 from deconvnet.index.scan import Plan
 from deconvnet.index.shards import sharded

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from app.cli import app
-from app.settings import Settings
+from deconvnet_app.cli import app
+from deconvnet_app.settings import Settings
 
 
 def test_every_setting_and_command_is_in_the_readme(root: Path) -> None:

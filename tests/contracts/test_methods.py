@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deconvnet_app.cli import app as command_line
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from pydantic import Field
 from torch import Tensor
 from typer.testing import CliRunner
 
 import deconvnet as dn
-from app.cli import app as command_line
-from app.main import create_app
-from app.settings import Settings
 from deconvnet import methods
 from deconvnet.errors import ParameterError
 from deconvnet.methods.base import Explanation, Method, Params, Run

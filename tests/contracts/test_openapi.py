@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from app.api import models
-from app.api.examples import EXAMPLES
-from app.api.models import Problem
-from app.main import create_app
-from app.services import job_views
-from app.settings import Settings
+from deconvnet_app.api import models
+from deconvnet_app.api.examples import EXAMPLES
+from deconvnet_app.api.models import Problem
+from deconvnet_app.main import create_app
+from deconvnet_app.services import job_views
+from deconvnet_app.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -46,10 +46,9 @@ def outside(installed: Path, cwd: Path, code: str, *arguments: str) -> str:
 def test_the_wheel_carries_what_lies_beside_the_packages(root: Path, wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     places = {
-        "benchmarks": "app/_share/benchmarks",
         "models": "deconvnet/_share/models",
-        "static": "app/_share/static",
-        "templates": "app/_share/templates",
+        "static": "deconvnet_app/_share/static",
+        "templates": "deconvnet_app/_share/templates",
     }
     for folder, place in places.items():
         files = [path for path in (root / folder).rglob("*") if path.is_file()]
@@ -57,7 +56,9 @@ def test_the_wheel_carries_what_lies_beside_the_packages(root: Path, wheel: Path
         assert carried
         for path in carried:
             assert f"{place}/{path.relative_to(root / folder).as_posix()}" in names
-    assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+    assert not [name for name in names if "__pycache__" in name]
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"deconvnet", "deconvnet_app"}  # neither tests nor benchmarks, no package "app"
 
 
 def test_the_demo_is_built_outside_the_checkout(installed: Path, tmp_path: Path):

@@ -1,0 +1,49 @@
+"""The backend for tests: each unit runs where it is submitted."""
+
+import threading
+from collections import deque
+
+from deconvnet_app.compute.backend import Outcome
+from deconvnet_app.compute.perform import perform
+from deconvnet_app.compute.units import UnitSpec
+from deconvnet_app.compute.workshop import local_workshop
+from deconvnet_app.settings import Settings
+
+
+class InlineBackend:
+    """Runs units in the caller's thread; what they tell is heard when they have ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._workshop = local_workshop(settings)
+        self._news: deque[Outcome] = deque()
+        self._woken = threading.Event()
+
+    def free(self) -> int:
+        return 0 if self._news else 1
+
+    def submit(self, ticket: int, spec: UnitSpec, *, partials: bool = False) -> None:
+        value = perform(
+            spec, self._workshop, lambda said: self._news.append(Outcome(ticket, said)),
+            partials=partials,
+        )  # fmt: skip
+        self._news.append(Outcome(ticket, value))
+
+    def poll(self, timeout_s: float) -> list[Outcome]:
+        if not self._news:
+            self._woken.wait(timeout_s)
+        self._woken.clear()
+        news = list(self._news)
+        self._news.clear()
+        return news
+
+    def stop(self, ticket: int) -> None:
+        """Nothing: a unit has ended when `submit` returns."""
+
+    def kill(self, ticket: int) -> None:
+        """Nothing, likewise."""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def close(self) -> None:
+        self._workshop.close()

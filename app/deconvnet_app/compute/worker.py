@@ -1,0 +1,57 @@
+"""The worker process: receives specifications through a pipe, sends progress and results back.
+
+It leaves when the pipe closes, that is, at once when the server has gone, whatever it is doing.
+"""
+
+import os
+import queue
+import signal
+import threading
+from multiprocessing.connection import Connection
+
+from deconvnet_app.compute.backend import Outcome
+from deconvnet_app.compute.perform import heeding, perform
+from deconvnet_app.compute.units import UnitSpec
+from deconvnet_app.compute.workshop import local_workshop
+from deconvnet_app.settings import Settings
+
+Order = tuple[int, UnitSpec, bool]  # ticket, what, whether partial results are wanted
+
+
+def work(connection: Connection, settings: Settings) -> None:
+    """Serve units until the other end of the pipe closes."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the group; the server decides
+        signal.signal(number, signal.SIG_IGN)
+    inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    unwanted: set[int] = set()
+    threading.Thread(target=_receive, args=(connection, inbox, unwanted), daemon=True).start()
+
+    if settings.memory_mb is not None:  # given by keyword, it is not in the environment yet
+        os.environ["DECONVNET_MEMORY_MB"] = str(settings.memory_mb)
+    workshop = local_workshop(settings)
+
+    def serve(ticket: int, spec: UnitSpec, partials: bool) -> None:
+        tell = heeding(
+            lambda said: connection.send(Outcome(ticket, said)), lambda: ticket in unwanted
+        )
+        connection.send(Outcome(ticket, perform(spec, workshop, tell, partials=partials)))
+        unwanted.discard(ticket)
+
+    connection.send(None)  # ready
+    while True:
+        serve(*inbox.get())
+
+
+def _receive(
+    connection: Connection, inbox: "queue.SimpleQueue[Order]", unwanted: set[int]
+) -> None:  # fmt: skip
+    """Take orders; a bare ticket takes one back."""
+    while True:
+        try:
+            said: Order | int = connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # the main thread may be deep in a computation that nobody awaits
+        if isinstance(said, int):
+            unwanted.add(said)
+        else:
+            inbox.put(said)

@@ -1,0 +1,1 @@
+"""Measurements beside other programs: `python -m benchmarks`, one script a claim."""
