@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from deconvnet_app import cli
+from deconvnet_app.cli import main as cli
 from pydantic import Field
 from torch import Tensor
 from typer.testing import CliRunner

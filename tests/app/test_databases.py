@@ -114,7 +114,7 @@ def test_a_second_server_on_a_database_exits_with_2_and_names_the_first(
     tiny_settings: Callable[..., Settings], url: str, root: Path, tmp_path: Path
 ) -> None:
     first = tiny_settings(database=url, port=4321)
-    command = ["-c", "from deconvnet_app.cli import main; main()", "serve", "--port", "0"]
+    command = ["-c", "from deconvnet_app.cli.main import main; main()", "serve", "--port", "0"]
     command += ["--data-dir", str(tmp_path / "other"), "--database", url]
     with TestClient(create_app(first)):
         second = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deconvnet_app import demo
+from deconvnet_app.catalog import demo
 from PIL import Image
 
 from deconvnet.data.dataset import open_dataset

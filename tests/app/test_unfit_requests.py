@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from deconvnet_app.cli import app as command_line
+from deconvnet_app.cli.main import app as command_line
 from deconvnet_app.compute.units import UnitSpec
 from deconvnet_app.main import create_app
 from deconvnet_app.services import jobs

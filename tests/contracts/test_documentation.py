@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from deconvnet_app.cli import app
+from deconvnet_app.cli.main import app
 from deconvnet_app.settings import Settings
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deconvnet_app.cli import app as command_line
+from deconvnet_app.cli.main import app as command_line
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CODE = "from deconvnet_app.cli import main; main()"
+CODE = "from deconvnet_app.cli.main import main; main()"
 
 
 def environment(**more: str) -> dict[str, str]:

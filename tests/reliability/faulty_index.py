@@ -22,7 +22,7 @@ SIZES: dict[str, tuple[int, ...]] = {
 PICTURES = 160  # three blocks, each with a checkpoint of its own
 
 # Without this there is one checkpoint for 4096 pictures.
-_OFTEN = "deconvnet.index.build as b, deconvnet_app.commands.index; b.build_index.__wrapped__"
+_OFTEN = "deconvnet.index.build as b, deconvnet_app.cli.index; b.build_index.__wrapped__"
 _OFTEN += ".__kwdefaults__['checkpoint_every'] = 64"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
-from deconvnet_app.commands.demo import NETWORK, prepare
+from deconvnet_app.cli.demo import NETWORK, prepare
 from deconvnet_app.urls import Urls, twin
 from PIL import Image
 from skimage import data

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tests.support.checkout import pythonpath
 
-COMMAND = "from deconvnet_app.cli import main; main()"
+COMMAND = "from deconvnet_app.cli.main import main; main()"
 
 
 class NotServedError(SystemExit):

@@ -20,7 +20,7 @@ from tests.support.checkout import pythonpath
 # the next line, waits for its end and says the exit code.
 _FORKING = """
 import json, os, sys
-from deconvnet_app.cli import main
+from deconvnet_app.cli.main import main
 for line in sys.stdin:
     asked = json.loads(line)
     if "wait" in asked:

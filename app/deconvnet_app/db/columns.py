@@ -36,7 +36,7 @@ class _Checked(TypeDecorator[Any]):
         return isinstance(value, self.kinds)
 
 
-class AdjointOp(_Checked):
+class Whole(_Checked):
     """int."""
 
     impl, cache_ok = Integer, True

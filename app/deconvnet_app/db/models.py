@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from deconvnet_app.db.columns import AdjointOp, Number, Object, Text, Texts
+from deconvnet_app.db.columns import Number, Object, Text, Texts, Whole
 
 JsonObject = dict[str, Any]
 
@@ -17,7 +17,7 @@ class Base(DeclarativeBase):
     """Root of the tables."""
 
     type_annotation_map: ClassVar[dict[Any, Any]] = {
-        JsonObject: Object, list[str]: Texts, str: Text, int: AdjointOp, float: Number
+        JsonObject: Object, list[str]: Texts, str: Text, int: Whole, float: Number
     }  # fmt: skip
 
 

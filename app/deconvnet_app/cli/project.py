@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import Device, Net, Picture, Weights, example
-from deconvnet_app.commands.explain import Out, run_method
+from deconvnet_app.cli.common import Device, Net, Picture, Weights, example
+from deconvnet_app.cli.explain import Out, run_method
 
 EPILOG = example("deconvnet project zfnet64 photo.png conv5:7 --out projection")
 

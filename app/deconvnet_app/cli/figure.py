@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import example
+from deconvnet_app.cli.common import example
 
 app = typer.Typer(
     help="Make a figure of the paper from an index.",

@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from deconvnet.data.dataset import Dataset
     from deconvnet.graph.network import Network
+    from deconvnet_app.settings import Settings
 
 Net = Annotated[
     str, typer.Argument(metavar="NET", help="A network of the zoo, or path/to/net.py:build.")
@@ -79,7 +80,7 @@ def load_image(net: "Network", path: Path) -> "Tensor":
 def load_dataset(paths: list[Path], group_by: str | None = None) -> "Dataset":
     """A dataset of one or several paths, with groups by `group_by` (see `grouping`)."""
     from deconvnet.data.dataset import open_dataset
-    from deconvnet_app.commands.grouping import grouping
+    from deconvnet_app.cli.grouping import grouping
 
     return open_dataset(paths, group=grouping(group_by) if group_by else None)
 
@@ -97,3 +98,63 @@ def resumable(what: str) -> Iterator[None]:
         again = shlex.join(["deconvnet", *sys.argv[1:]])
         typer.echo(f"\nStopped. {what} is kept; to go on from there:\n  {again}", err=True)
         raise typer.Exit(130) from None
+
+
+def _by_name(paths: list[Path] | None) -> dict[str, Path]:
+    """Each path by its last part, which must differ."""
+    from deconvnet.errors import ParameterError
+
+    named = {path.resolve().name.split(".")[0]: path for path in paths or ()}
+    if len(named) < len(paths or ()):
+        raise ParameterError("Two of these have one name; give them different ones.")
+    return named
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    from deconvnet.errors import ParameterError
+
+    for text in texts or ():
+        if "=" not in text:
+            raise ParameterError(f"{option} is '{text}', expected NAME=VALUE.")
+    return dict(text.split("=", 1) for text in texts or ())
+
+
+def make_settings(given: dict[str, Any]) -> "Settings":
+    """Settings of what is given here and in the environment.
+
+    Raises:
+        ParameterError: one of them is not valid.
+    """
+    from pydantic import ValidationError
+
+    from deconvnet.errors import ParameterError
+    from deconvnet_app.settings import Settings
+
+    try:
+        return Settings(**{key: one for key, one in given.items() if one not in (None, {}, [])})
+    except ValidationError as error:
+        faults = [
+            ".".join(map(str, fault["loc"])) + ": " * bool(fault["loc"])
+            + fault["msg"].removeprefix("Value error, ")
+            for fault in error.errors()
+        ]  # fmt: skip
+        raise ParameterError("; ".join(faults)) from error
+
+
+def run_server(settings: "Settings") -> None:
+    """Serve until Ctrl-C or SIGTERM, having printed the link.
+
+    Raises:
+        AppError: the port is taken; the data directory is another's or cannot be used.
+    """
+    from deconvnet_app.server import serve
+
+    serve(settings, _announce)
+
+
+def _announce(settings: "Settings") -> None:
+    from deconvnet_app.access import Access
+    from deconvnet_app.urls import Urls
+
+    path = Urls.login(Access(settings.data_dir).mint()) if settings.auth else Urls.HOME
+    typer.echo(f"{settings.address}{path}  (Ctrl-C stops)")

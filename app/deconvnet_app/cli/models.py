@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import Device, Weights, example, load_network
+from deconvnet_app.cli.common import Device, Weights, example, load_network
 
 EPILOG = example("deconvnet models", "deconvnet models vgg16 --weights none")
 

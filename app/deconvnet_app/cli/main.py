@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from deconvnet_app.commands import (
+from deconvnet_app.cli import (
     demo,
     evaluate,
     explain,

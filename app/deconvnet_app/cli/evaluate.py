@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import (
+from deconvnet_app.cli.common import (
     Data,
     Device,
     Net,

@@ -5,10 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deconvnet_app.commands.common import RayNetwork, RayNoToken, example
+from deconvnet_app.cli.common import (
+    RayNetwork,
+    RayNoToken,
+    _by_name,
+    _pairs,
+    example,
+    make_settings,
+    run_server,
+)
 
 if TYPE_CHECKING:
-    from deconvnet_app.settings import Settings
+    pass
 
 EPILOG = example(
     "deconvnet serve --index indexes/photos --dataset photos/ --port 8000",
@@ -92,63 +100,3 @@ def command(
         "ray_no_token": ray_no_token or None,
     }
     run_server(make_settings(given))
-
-
-def _by_name(paths: list[Path] | None) -> dict[str, Path]:
-    """Each path by its last part, which must differ."""
-    from deconvnet.errors import ParameterError
-
-    named = {path.resolve().name.split(".")[0]: path for path in paths or ()}
-    if len(named) < len(paths or ()):
-        raise ParameterError("Two of these have one name; give them different ones.")
-    return named
-
-
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    from deconvnet.errors import ParameterError
-
-    for text in texts or ():
-        if "=" not in text:
-            raise ParameterError(f"{option} is '{text}', expected NAME=VALUE.")
-    return dict(text.split("=", 1) for text in texts or ())
-
-
-def make_settings(given: dict[str, Any]) -> "Settings":
-    """Settings of what is given here and in the environment.
-
-    Raises:
-        ParameterError: one of them is not valid.
-    """
-    from pydantic import ValidationError
-
-    from deconvnet.errors import ParameterError
-    from deconvnet_app.settings import Settings
-
-    try:
-        return Settings(**{key: one for key, one in given.items() if one not in (None, {}, [])})
-    except ValidationError as error:
-        faults = [
-            ".".join(map(str, fault["loc"])) + ": " * bool(fault["loc"])
-            + fault["msg"].removeprefix("Value error, ")
-            for fault in error.errors()
-        ]  # fmt: skip
-        raise ParameterError("; ".join(faults)) from error
-
-
-def run_server(settings: "Settings") -> None:
-    """Serve until Ctrl-C or SIGTERM, having printed the link.
-
-    Raises:
-        AppError: the port is taken; the data directory is another's or cannot be used.
-    """
-    from deconvnet_app.server import serve
-
-    serve(settings, _announce)
-
-
-def _announce(settings: "Settings") -> None:
-    from deconvnet_app.access import Access
-    from deconvnet_app.urls import Urls
-
-    path = Urls.login(Access(settings.data_dir).mint()) if settings.auth else Urls.HOME
-    typer.echo(f"{settings.address}{path}  (Ctrl-C stops)")

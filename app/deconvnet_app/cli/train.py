@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deconvnet_app.commands.common import Data, Net, Quiet, example, load_dataset, resumable
+from deconvnet_app.cli.common import Data, Net, Quiet, example, load_dataset, resumable
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from deconvnet_app.commands.common import (
+from deconvnet_app.cli.common import (
     Data,
     Device,
     Net,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import Quiet, example, load_network, resumable
+from deconvnet_app.cli.common import Quiet, example, load_network, resumable
 
 EPILOG = example("deconvnet demo --port 8000", "deconvnet demo --data-dir D --no-serve")
 
@@ -27,7 +27,7 @@ def command(
     """
     tiles, index = prepare(data_dir, quiet=quiet)
     if serve:
-        from deconvnet_app.commands.serve import make_settings, run_server
+        from deconvnet_app.cli.common import make_settings, run_server
 
         own = {"data_dir": data_dir, "port": port}
         run_server(make_settings({**own, "indexes": {"demo": index}, "datasets": {"tiles": tiles}}))
@@ -37,7 +37,7 @@ def prepare(data_dir: Path, *, quiet: bool) -> tuple[Path, Path]:
     """(the tiles' folder, the index's), both built where they are missing."""
     import deconvnet as dn
     from deconvnet.data.dataset import open_dataset
-    from deconvnet_app import demo
+    from deconvnet_app.catalog import demo
 
     tiles, index = data_dir / "tiles", data_dir / "indexes" / NETWORK
     with resumable("What is built"):

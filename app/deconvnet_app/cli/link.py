@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import example
+from deconvnet_app.cli.common import example
 
 EPILOG = example("deconvnet link", "deconvnet link --data-dir D")
 
@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """Print a link that opens the running server's dashboard, once, within an hour."""
     from deconvnet_app.access import Access
-    from deconvnet_app.commands.serve import make_settings
+    from deconvnet_app.cli.common import make_settings
     from deconvnet_app.errors import AppError
     from deconvnet_app.lock import owner
     from deconvnet_app.urls import Urls

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import Device, Net, Picture, Weights, example
-from deconvnet_app.commands.explain import Out, run_method
+from deconvnet_app.cli.common import Device, Net, Picture, Weights, example
+from deconvnet_app.cli.explain import Out, run_method
 
 EPILOG = example(
     "deconvnet occlude zfnet64 photo.png --size 16 --stride 4 --out occlusion",

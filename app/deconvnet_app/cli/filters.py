@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.commands.common import Device, Net, Weights, example, load_network
+from deconvnet_app.cli.common import Device, Net, Weights, example, load_network
 
 EPILOG = example("deconvnet filters zfnet64 conv1 --out filters.png")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deconvnet_app.commands.common import (
+from deconvnet_app.cli.common import (
     Device,
     Net,
     Picture,
