@@ -14,15 +14,15 @@ from starlette.exceptions import HTTPException
 import deconvnet
 from deconvnet_app import api, web
 from deconvnet_app.access import Access
-from deconvnet_app.api import described, errors
-from deconvnet_app.api.checks import make_checks
-from deconvnet_app.api.links import API
-from deconvnet_app.api.middleware import Guard
+from deconvnet_app.api import openapi
 from deconvnet_app.artifacts import ArtifactStore, remove_unfinished
 from deconvnet_app.compute.scheduler import Compute
 from deconvnet_app.datasets import Datasets
 from deconvnet_app.db import totals
 from deconvnet_app.db.engine import Database
+from deconvnet_app.http import problems
+from deconvnet_app.http.checks import make_checks
+from deconvnet_app.http.middleware import Guard
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.jobs.coordinator import Coordinator
 from deconvnet_app.jobs.janitor import Janitor
@@ -32,7 +32,7 @@ from deconvnet_app.metrics import Look, Metrics
 from deconvnet_app.services.index import IndexCatalog
 from deconvnet_app.settings import Settings
 from deconvnet_app.state import AppState
-from deconvnet_app.urls import Urls
+from deconvnet_app.urls import API, Urls
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,12 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{API.ROOT}/openapi.json",
         docs_url=None,  # its pages load scripts from another host
         redoc_url=None,
-        generate_unique_id_function=described.operation_id,
+        generate_unique_id_function=openapi.operation_id,
         form_limits={"max_files": 1, "max_fields": 20, "max_part_size": 64 * 1024},
         lifespan=_lifespan,
     )
     app.state.deconv = state = make_state(settings)
-    answer = errors.answerer(web.error_page)
+    answer = problems.answerer(web.error_page)
     app.add_exception_handler(HTTPException, answer)
     app.add_exception_handler(RequestValidationError, answer)
     checks = make_checks(settings, state.access)
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         answer=answer,
     )
     app.include_router(api.make_router(settings.job_inputs))
-    described.install(app, settings, state.datasets.ids())
+    openapi.install(app, settings, state.datasets.ids())
     app.include_router(web.router)
     app.mount(Urls.STATIC, web.Assets(), name="static")
     return app

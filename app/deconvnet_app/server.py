@@ -11,8 +11,8 @@ import uvicorn
 
 from deconvnet_app import logs
 from deconvnet_app.errors import PortError
+from deconvnet_app.http.protocol import punctual
 from deconvnet_app.main import create_app
-from deconvnet_app.protocol import punctual
 from deconvnet_app.settings import Settings
 
 

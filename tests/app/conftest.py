@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deconvnet_app.access import Access
-from deconvnet_app.main import create_app
-from deconvnet_app.settings import Settings
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -15,6 +12,9 @@ from PIL import Image
 import deconvnet as dn
 from deconvnet import methods
 from deconvnet.errors import ParameterError
+from deconvnet_app.access import Access
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from tests.support.postgres import Cluster
 
 # What an own network's file looks like; three colours in an image's corner make it misbehave, as

@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from fastapi.testclient import TestClient
+
 from deconvnet_app import lock
 from deconvnet_app.access import LINK_S, SESSION_S, Access
 from deconvnet_app.errors import DataDirBusyError, DataDirError, TokenError
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
 from deconvnet_app.urls import Urls
-from fastapi.testclient import TestClient
 
 
 @pytest.fixture

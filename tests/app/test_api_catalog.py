@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from fastapi.testclient import TestClient
+
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
 
 
 def test_the_root_tells_limits_and_links_that_all_answer(client: TestClient) -> None:

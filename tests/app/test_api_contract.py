@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deconvnet_app.api.files import matches
+from fastapi.testclient import TestClient
+
 from deconvnet_app.errors import MOST_FAULTS
+from deconvnet_app.http.files import matches
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deconvnet_app.main import create_app
-from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from PIL import Image
+
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 
 OCCLUSION = {
     "model": "tiny",

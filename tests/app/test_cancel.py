@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from deconvnet_app.db import jobs as store
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from deconvnet_app.db import jobs as store
 from tests.app.test_job_lifecycle import forget_claims
 
 BODY = {

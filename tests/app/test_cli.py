@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from deconvnet_app.cli import main as cli
 from pydantic import Field
 from torch import Tensor
 from typer.testing import CliRunner
 
 from deconvnet import methods
 from deconvnet.methods import Explanation, Method, Params
+from deconvnet_app.cli import main as cli
 
 COMMANDS = [
     "demo",

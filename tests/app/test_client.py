@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from deconvnet_app.access import Access
 
 from deconvnet.client import Client, ProblemError, UnreachableError
+from deconvnet_app.access import Access
 from tests.journeys.commands import start
 
 OCCLUSION = {"model": "zfnet64", "method": "occlusion", "params": {"size": 32, "stride": 16}}

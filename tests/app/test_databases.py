@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
+
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db import postgres as dialect
 from deconvnet_app.db import sqlite
@@ -21,10 +25,6 @@ from deconvnet_app.errors import DatabaseError_
 from deconvnet_app.main import create_app
 from deconvnet_app.services.job_views import JobView
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError
-
 from tests.support.checkout import pythonpath
 from tests.support.postgres import PASSWORD, Cluster
 
@@ -223,9 +223,10 @@ def test_a_text_that_postgresql_cannot_hold_is_refused(
 def test_jobs_of_the_first_schema_begin_their_story_with_how_they_stand(
     postgres: Cluster, url: str, tmp_path: Path
 ) -> None:
-    import deconvnet_app.db
     from alembic import command
     from alembic.config import Config
+
+    import deconvnet_app.db
 
     for place in (url, f"sqlite:///{tmp_path / 'old.sqlite'}"):
         config = Config()

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from deconvnet.data.image import open_picture, to_rgb
 from deconvnet_app.artifacts import sha256
 from deconvnet_app.compute.units import Origin, UnitError, UnitSpec
 from deconvnet_app.compute.workshop import Workshop, local_workshop
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
-from PIL import Image
-
-from deconvnet.data.image import open_picture, to_rgb
 from tests.app.test_imaging import many_scans
 from tests.deconvnet.data.test_image import CASES
 

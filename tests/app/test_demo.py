@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deconvnet_app.catalog import demo
 from PIL import Image
 
 from deconvnet.data.dataset import open_dataset
 from deconvnet.errors import DatasetError
+from deconvnet_app.catalog import demo
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deconvnet_app.imaging import zygote
-from deconvnet_app.imaging.decoder import Decoder, Outcome
-from deconvnet_app.imaging.png import write_png
-from deconvnet_app.imaging.reencode import Limits
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from deconvnet.data.image import BAD_PROFILE, SEVERAL_FRAMES
+from deconvnet_app.imaging import zygote
+from deconvnet_app.imaging.decoder import Decoder, Outcome
+from deconvnet_app.imaging.png import write_png
+from deconvnet_app.imaging.reencode import Limits
 from tests.reliability import mutated_images
 
 LIMITS = Limits(50_000_000, 16_384)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
+
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
 
 pytestmark = pytest.mark.databases
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
 from deconvnet_app.artifacts import sha256
 from deconvnet_app.db import jobs as store
 from deconvnet_app.jobs.janitor import GRACE_S
 from deconvnet_app.main import create_app
 from deconvnet_app.services import job_archive, jobs
 from deconvnet_app.settings import Settings
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 pytestmark = pytest.mark.databases
 

@@ -10,13 +10,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from deconvnet_app.db import jobs as store
-from deconvnet_app.db.engine import Database
-from deconvnet_app.db.models import Event, Item, Job
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import delete, func, select, update
+
+from deconvnet_app.db import jobs as store
+from deconvnet_app.db.engine import Database
+from deconvnet_app.db.models import Event, Item, Job
 
 DAY_S = 86_400.0
 EXAMPLES = int(os.environ.get("JOB_EXAMPLES", "200"))

@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from deconvnet_app.access import Access
 from deconvnet_app.settings import Settings
-
 from tests.support.checkout import pythonpath
 from tests.support.postgres import Cluster
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from deconvnet_app.main import create_app
-from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 
 from deconvnet.client.client import SILENCE_S
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from tests.app import (
     test_imaging,
     test_job_events,

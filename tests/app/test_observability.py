@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
 from deconvnet_app import logs
-from deconvnet_app.api.errors import answerer
-from deconvnet_app.api.middleware import Guard
-from deconvnet_app.api.rates import MovingWindow
 from deconvnet_app.errors import ArtifactMissingError
+from deconvnet_app.http.middleware import Guard
+from deconvnet_app.http.problems import answerer
+from deconvnet_app.http.rates import MovingWindow
 from deconvnet_app.main import create_app
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
 from deconvnet_app.urls import Urls
-from fastapi.testclient import TestClient
-from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import text
 
 DAY_S = 86_400
 DECONV = {"model": "tiny", "method": "deconv", "target": {"unit": "conv2:1"}}

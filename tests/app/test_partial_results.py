@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from deconvnet_app.artifacts import ArtifactStore
 from deconvnet_app.compute.backend import Backend, Lost, Outcome
 from deconvnet_app.compute.process import ProcessBackend
@@ -12,7 +13,6 @@ from deconvnet_app.compute.scheduler import Compute, Priority, WorkerLostError
 from deconvnet_app.compute.units import Progress, UnitResult, UnitSpec
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
-
 from tests.app.conftest import SLOW, png
 
 Make = Callable[..., Settings]

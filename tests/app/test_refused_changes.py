@@ -9,6 +9,11 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db import postgres, sqlite
 from deconvnet_app.db.engine import Database
@@ -18,11 +23,6 @@ from deconvnet_app.errors import DatabaseError_, StorageFullError
 from deconvnet_app.jobs import coordinator
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from sqlalchemy import text
-from sqlalchemy.orm import Session
-
 from tests.app.test_job_lifecycle import forget_claims, run
 from tests.app.test_jobs_durability import eventually
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import uvicorn
-from deconvnet_app.api.models import Problem
-from deconvnet_app.main import create_app
-from deconvnet_app.protocol import punctual
-from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
+
+from deconvnet_app.http.problems import Problem
+from deconvnet_app.http.protocol import punctual
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 
 POSTING = {
     "type": "http",

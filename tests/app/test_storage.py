@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
 from deconvnet_app.artifacts import ArtifactStore, disk_refusal, remove_unfinished
 from deconvnet_app.datasets import Datasets
 from deconvnet_app.db import jobs as store
@@ -23,9 +27,6 @@ from deconvnet_app.errors import (
 from deconvnet_app.jobs import coordinator
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
-from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 pytestmark = pytest.mark.databases
 

@@ -6,11 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from deconvnet_app.cli.main import app as command_line
-from deconvnet_app.compute.units import UnitSpec
-from deconvnet_app.main import create_app
-from deconvnet_app.services import jobs
-from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from torch import nn
 from typer.testing import CliRunner
@@ -20,6 +15,11 @@ from deconvnet import methods
 from deconvnet.errors import DeconvnetError
 from deconvnet.graph.describe import describe
 from deconvnet.methods import Target
+from deconvnet_app.cli.main import app as command_line
+from deconvnet_app.compute.units import UnitSpec
+from deconvnet_app.main import create_app
+from deconvnet_app.services import jobs
+from deconvnet_app.settings import Settings
 
 INPUTS = {"inputs": {"dataset": "pictures", "limit": 1}}
 SMALL = {"size": 8, "stride": 4}  # the network takes 16×16 pixels and tells five classes apart

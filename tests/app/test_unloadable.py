@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from fastapi.testclient import TestClient
+from safetensors.torch import save_file
+
 from deconvnet_app.compute.sources import why_unloadable
 from deconvnet_app.main import create_app
 from deconvnet_app.services import jobs
 from deconvnet_app.services.job_views import JobRequest
 from deconvnet_app.settings import Settings
-from fastapi.testclient import TestClient
-from safetensors.torch import save_file
 
 BODY = {
     "model": "tiny",

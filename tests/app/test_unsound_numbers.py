@@ -8,11 +8,11 @@ import itertools
 from pathlib import Path
 
 import pytest
+
 from deconvnet_app.compute.perform import perform
 from deconvnet_app.compute.units import UnitError, UnitResult, UnitSpec
 from deconvnet_app.compute.workshop import Workshop, local_workshop
 from deconvnet_app.settings import Settings
-
 from tests.app.conftest import TINY, png
 
 PARAMS = {"occlusion": {"size": 4, "stride": 2}}

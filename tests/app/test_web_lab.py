@@ -5,13 +5,13 @@ import json
 import re
 
 import pytest
-from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.fields import make_fields, read_fields
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from deconvnet import methods
 from deconvnet.data.image import SEVERAL_FRAMES
+from deconvnet_app.urls import Urls, twin
+from deconvnet_app.web.fields import make_fields, read_fields
 from tests.app.conftest import png
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deconvnet_app.settings import Settings
-from deconvnet_app.urls import Urls, twin
 from fastapi.testclient import TestClient
 from PIL import Image
 
 import deconvnet as dn
 from deconvnet.address import Unit
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls, twin
 from tests.app.conftest import bearing
 
 

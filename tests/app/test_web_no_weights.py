@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from deconvnet_app.settings import Settings
-from deconvnet_app.urls import Urls, twin
 from fastapi.testclient import TestClient
 from safetensors.torch import save_file
 
 from deconvnet.address import Unit
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls, twin
 from tests.app.conftest import bearing
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from deconvnet_app.settings import Settings
-from deconvnet_app.urls import Urls, twin
 from fastapi.testclient import TestClient
 
 from deconvnet.address import Unit
+from deconvnet_app.settings import Settings
+from deconvnet_app.urls import Urls, twin
 from tests.app.conftest import bearing
 
 UNIT = Urls.unit("tiny", Unit("conv2", 3))

@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from deconvnet_app.urls import Urls, twin, with_query
-from deconvnet_app.web import figures, words
 
 from deconvnet.address import Unit
+from deconvnet_app.urls import Urls, twin, with_query
+from deconvnet_app.web import figures, words
 
 
 @pytest.mark.parametrize(

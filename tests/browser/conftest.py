@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from deconvnet_app.access import Access
-from deconvnet_app.main import create_app
-from deconvnet_app.settings import Settings
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -23,6 +20,9 @@ from playwright.sync_api import (
 )
 
 import deconvnet as dn
+from deconvnet_app.access import Access
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 from tests.support.chromium import find
 
 # Fifteen outputs and two stages: enough for every page, small enough to be indexed in a second.

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from deconvnet_app.urls import Urls
 from playwright.sync_api import Page, expect
 
 from deconvnet.address import Unit
+from deconvnet_app.urls import Urls
 
 Open = Callable[..., Page]
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deconvnet_app.urls import Urls
 from playwright.sync_api import Page, expect
+
+from deconvnet_app.urls import Urls
 
 Open = Callable[..., Page]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from deconvnet_app.artifacts import ArtifactStore, sha256
 from deconvnet_app.compute.backend import Backend, Lost, Outcome
 from deconvnet_app.compute.scheduler import Compute, Priority, make_backend
 from deconvnet_app.compute.units import Origin, Progress, UnitError, UnitResult, UnitSpec
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
-
 from tests.app.conftest import KILLER, SLEEPER, SLOW, png
 
 PICTURES = {"plain.png": png(), "other.png": png((200, 30, 90))}

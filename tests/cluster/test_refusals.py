@@ -4,11 +4,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from deconvnet_app.compute.cluster import Cluster, check
 from deconvnet_app.errors import ClusterError
 from deconvnet_app.settings import Settings
-from pydantic import ValidationError
-
 from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.journeys.commands import run
 

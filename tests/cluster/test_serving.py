@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from deconvnet_app.artifacts import sha256
 
 from deconvnet.client import Client
+from deconvnet_app.artifacts import sha256
 from tests.cluster.ray_cluster import RayCluster
 from tests.journeys.commands import start
 

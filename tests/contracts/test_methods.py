@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deconvnet_app.cli.main import app as command_line
-from deconvnet_app.main import create_app
-from deconvnet_app.settings import Settings
 from fastapi.testclient import TestClient
 from pydantic import Field
 from torch import Tensor
@@ -18,6 +15,9 @@ import deconvnet as dn
 from deconvnet import methods
 from deconvnet.errors import ParameterError
 from deconvnet.methods.base import Explanation, Method, Params, Run
+from deconvnet_app.cli.main import app as command_line
+from deconvnet_app.main import create_app
+from deconvnet_app.settings import Settings
 
 
 class BrightnessParams(Params):

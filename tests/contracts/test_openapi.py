@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deconvnet_app.api import models
-from deconvnet_app.api.examples import EXAMPLES
-from deconvnet_app.api.models import Problem
+
+from deconvnet_app.api import schemas as api_schemas
+from deconvnet_app.api.openapi_examples import EXAMPLES
+from deconvnet_app.http.problems import Problem
 from deconvnet_app.main import create_app
 from deconvnet_app.services import job_views
 from deconvnet_app.settings import Settings
@@ -62,7 +63,7 @@ def test_every_success_has_its_shape_and_an_example(
             for content in response.get("content", {}).values():
                 assert content["schema"], f"{name} {status}"
     for name, example in EXAMPLES.items():
-        kind = getattr(models, name, None) or getattr(job_views, name)
+        kind = getattr(api_schemas, name, None) or getattr(job_views, name)
         assert kind.model_validate(example), name
         assert schemas[name]["examples"] == [example]
     for name in (

@@ -25,7 +25,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deconvnet_app.access import Access
-
 from tests.reliability import serving
 from tests.reliability.ledger import audit
 from tests.reliability.preload import compiled

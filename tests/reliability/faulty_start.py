@@ -8,12 +8,12 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import deconvnet_app.db
 from alembic import command
 from alembic.config import Config
-from deconvnet_app.access import Access
 from sqlalchemy import create_engine
 
+import deconvnet_app.db
+from deconvnet_app.access import Access
 from tests.reliability.disk import Disk, Fault
 from tests.reliability.warm import Ended, Warm
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
+
 from deconvnet_app.errors import Refusal
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.imaging.reencode import Limits
-from PIL import Image
 
 LIMITS = Limits(50_000_000, 16_384)
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
-from deconvnet_app.cli.demo import NETWORK, prepare
-from deconvnet_app.urls import Urls, twin
 from PIL import Image
 from skimage import data
 
 from deconvnet.address import Unit
+from deconvnet_app.cli.demo import NETWORK, prepare
+from deconvnet_app.urls import Urls, twin
 from tests.reliability import serving
 
 CACHED = (

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from deconvnet_app.api import catalog, images, jobs, root
-from deconvnet_app.api.links import API
+from deconvnet_app.urls import API
 
 
 def make_router(most_inputs: int) -> APIRouter:

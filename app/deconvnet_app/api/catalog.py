@@ -11,11 +11,9 @@ from deconvnet import methods
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError
 from deconvnet.graph.describe import layer_of
-from deconvnet_app.api.deps import Page, Paging, State
-from deconvnet_app.api.described import ETAG, LINK, refusals, told, unchanged
-from deconvnet_app.api.files import IfNoneMatch, matches
-from deconvnet_app.api.links import API
-from deconvnet_app.api.models import (
+from deconvnet_app.api.dependencies import Page, Paging, State
+from deconvnet_app.api.openapi import ETAG, LINK, refusals, told, unchanged
+from deconvnet_app.api.schemas import (
     DatasetImage,
     DatasetView,
     HitView,
@@ -28,9 +26,11 @@ from deconvnet_app.api.models import (
     UnitView,
 )
 from deconvnet_app.errors import Refusal
+from deconvnet_app.http.files import IfNoneMatch, matches
 from deconvnet_app.services import catalog
 from deconvnet_app.services.index import Opened
 from deconvnet_app.state import AppState
+from deconvnet_app.urls import API
 
 router = APIRouter()
 

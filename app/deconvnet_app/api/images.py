@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, File, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 
-from deconvnet_app.api.deps import State
-from deconvnet_app.api.described import LOCATION, refusals, stored, told
-from deconvnet_app.api.files import Asked, picture
-from deconvnet_app.api.links import API
-from deconvnet_app.api.models import ImageView
+from deconvnet_app.api.dependencies import State
+from deconvnet_app.api.openapi import LOCATION, refusals, stored, told
+from deconvnet_app.api.schemas import ImageView
 from deconvnet_app.errors import Refusal
+from deconvnet_app.http.files import Asked, picture
 from deconvnet_app.services import uploads
+from deconvnet_app.urls import API
 
 router = APIRouter(prefix="/images", tags=["images"])
 

@@ -19,9 +19,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from deconvnet import methods
 from deconvnet.methods import Method
-from deconvnet_app.api.bodies import StrictRoute
-from deconvnet_app.api.deps import Page, State
-from deconvnet_app.api.described import (
+from deconvnet_app.api.dependencies import Page, State
+from deconvnet_app.api.openapi import (
     ETAG,
     LINK,
     LOCATION,
@@ -33,10 +32,10 @@ from deconvnet_app.api.described import (
     told,
     unchanged,
 )
-from deconvnet_app.api.files import Asked, IfNoneMatch, matches, picture
-from deconvnet_app.api.links import API
-from deconvnet_app.api.models import Paged
+from deconvnet_app.api.schemas import Paged
+from deconvnet_app.api.strict_json import StrictRoute
 from deconvnet_app.errors import Refusal
+from deconvnet_app.http.files import Asked, IfNoneMatch, matches, picture
 from deconvnet_app.limits import KEEP_ALIVE_S, KEY_CHARS, WAIT_S
 from deconvnet_app.numbers import whole_number
 from deconvnet_app.services import job_archive, job_events, jobs
@@ -48,6 +47,7 @@ from deconvnet_app.services.job_views import (
     JobView,
     inputs_of_at_most,
 )
+from deconvnet_app.urls import API
 
 Partial = Annotated[bool, Query(description="what there is so far, though the job goes on")]
 

@@ -4,13 +4,13 @@ from fastapi import APIRouter, Response
 
 import deconvnet
 from deconvnet_app import limits
-from deconvnet_app.api.deps import State
-from deconvnet_app.api.described import content
-from deconvnet_app.api.links import API
-from deconvnet_app.api.models import Root
+from deconvnet_app.api.dependencies import State
+from deconvnet_app.api.openapi import content
+from deconvnet_app.api.schemas import Root
 from deconvnet_app.db import totals
 from deconvnet_app.errors import Refusal
 from deconvnet_app.metrics import MEDIA_TYPE
+from deconvnet_app.urls import API
 
 health = APIRouter(tags=["health"])
 router = APIRouter(tags=["root"])

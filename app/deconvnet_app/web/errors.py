@@ -5,8 +5,8 @@ from http import HTTPStatus
 from fastapi import Request
 from fastapi.responses import Response
 
-from deconvnet_app.api.models import Problem
 from deconvnet_app.contexts import ErrorPage
+from deconvnet_app.http.problems import Problem
 from deconvnet_app.parts import Link
 from deconvnet_app.urls import Urls
 from deconvnet_app.web.render import html

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from deconvnet.errors import AddressError, IndexError_
-from deconvnet_app.api.files import StoredFile
 from deconvnet_app.errors import ArtifactMissingError, Refusal, without_folders
+from deconvnet_app.http.files import StoredFile
 from deconvnet_app.urls import Urls
 from deconvnet_app.web.render import state_of
 

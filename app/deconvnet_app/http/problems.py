@@ -7,14 +7,13 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import exc as database
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from deconvnet.errors import DeconvnetError
-from deconvnet_app.api.links import API
-from deconvnet_app.api.models import Problem, ProblemFault
 from deconvnet_app.artifacts import disk_refusal
 from deconvnet_app.compute.scheduler import WorkerLostError
 from deconvnet_app.compute.units import UnitError
@@ -27,10 +26,38 @@ from deconvnet_app.errors import (
     invalid_body,
     without_folders,
 )
+from deconvnet_app.urls import API
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[Request, Exception], Awaitable[Response]]
+
+class Answer(BaseModel):
+    """Root of the answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemFault(Answer):
+    """One thing wrong with a request."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(Answer):
+    """An error, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[ProblemFault] = []
+
+
+ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 Page = Callable[[Request, Problem], Response]
 
 MEDIA_TYPE = "application/problem+json"
@@ -147,7 +174,7 @@ _NAKED = {
 }
 
 
-def answerer(page: Page | None) -> Answer:
+def answerer(page: Page | None) -> ExceptionHandler:
     """What answers any exception.
 
     Args:

@@ -10,12 +10,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from deconvnet_app.api.checks import OPEN, SAFE
-from deconvnet_app.api.examples import EXAMPLES, REFUSED
-from deconvnet_app.api.links import API
-from deconvnet_app.api.models import Problem
+from deconvnet_app.api.openapi_examples import EXAMPLES, REFUSED
 from deconvnet_app.compute.sources import model_names
+from deconvnet_app.http.checks import OPEN, SAFE
+from deconvnet_app.http.problems import Problem
 from deconvnet_app.settings import Settings
+from deconvnet_app.urls import API
 
 Spec = dict[str, Any]
 Responses = dict[int | str, dict[str, Any]]

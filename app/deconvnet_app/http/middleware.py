@@ -18,13 +18,12 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from deconvnet_app.api.checks import Check
-from deconvnet_app.api.errors import Answer
-from deconvnet_app.api.files import without_ranges
-from deconvnet_app.api.links import API
 from deconvnet_app.errors import AppError
+from deconvnet_app.http.checks import Check
+from deconvnet_app.http.files import without_ranges
+from deconvnet_app.http.problems import ExceptionHandler
 from deconvnet_app.metrics import Metrics
-from deconvnet_app.urls import Urls
+from deconvnet_app.urls import API, Urls
 
 log = logging.getLogger("deconvnet.access")
 
@@ -79,7 +78,7 @@ class Guard:
         rate: int,
         metrics: Metrics,
         checks: Sequence[Check],
-        answer: Answer,
+        answer: ExceptionHandler,
     ) -> None:
         self.app = app
         self.most = most

@@ -2,35 +2,11 @@
 
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from deconvnet_app.http.problems import Answer
 
 T = TypeVar("T")
-
-
-class Answer(BaseModel):
-    """Root of the answers."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class ProblemFault(Answer):
-    """One thing wrong with a request."""
-
-    pointer: str
-    code: str
-    detail: str
-
-
-class Problem(Answer):
-    """An error, after RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    request_id: str
-    errors: list[ProblemFault] = []
 
 
 class Paged(Answer, Generic[T]):
@@ -156,5 +132,5 @@ class ImageView(Answer):
     height: int
     name: str
     created_at: float
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     links: dict[str, str]

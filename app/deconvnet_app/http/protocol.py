@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from deconvnet_app.api.errors import MEDIA_TYPE, problem
-from deconvnet_app.api.middleware import HEADERS
 from deconvnet_app.errors import Refusal
+from deconvnet_app.http.middleware import HEADERS
+from deconvnet_app.http.problems import MEDIA_TYPE, problem
 
 log = logging.getLogger("deconvnet.access")
 

@@ -8,12 +8,11 @@ from typing import ClassVar
 from fastapi import Request
 
 from deconvnet_app.access import Access
-from deconvnet_app.api.links import API
-from deconvnet_app.api.rates import MovingWindow
 from deconvnet_app.errors import Refusal
+from deconvnet_app.http.rates import MovingWindow
 from deconvnet_app.limits import HEAD_BYTES
 from deconvnet_app.settings import Settings
-from deconvnet_app.urls import Urls
+from deconvnet_app.urls import API, Urls
 
 Check = Callable[[Request], None]
 
