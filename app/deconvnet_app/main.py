@@ -16,8 +16,9 @@ from deconvnet_app import api, web
 from deconvnet_app.access import Access
 from deconvnet_app.api import openapi
 from deconvnet_app.artifacts import ArtifactStore, remove_unfinished
+from deconvnet_app.catalog.datasets import Datasets
+from deconvnet_app.catalog.indexes import IndexCatalog
 from deconvnet_app.compute.scheduler import Compute
-from deconvnet_app.datasets import Datasets
 from deconvnet_app.db import totals
 from deconvnet_app.db.engine import Database
 from deconvnet_app.http import problems
@@ -29,7 +30,6 @@ from deconvnet_app.jobs.janitor import Janitor
 from deconvnet_app.jobs.progress import Progress
 from deconvnet_app.lock import sole_owner
 from deconvnet_app.metrics import Look, Metrics
-from deconvnet_app.services.index import IndexCatalog
 from deconvnet_app.settings import Settings
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import API, Urls

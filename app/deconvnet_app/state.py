@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from deconvnet_app.access import Access
 from deconvnet_app.artifacts import ArtifactStore
+from deconvnet_app.catalog.datasets import Datasets
 from deconvnet_app.compute.scheduler import Compute
-from deconvnet_app.datasets import Datasets
 from deconvnet_app.db.engine import Database
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.jobs.coordinator import Coordinator
@@ -16,7 +16,7 @@ from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
 
 if TYPE_CHECKING:
-    from deconvnet_app.services.index import IndexCatalog
+    from deconvnet_app.catalog.indexes import IndexCatalog
 
 
 @dataclass(frozen=True)

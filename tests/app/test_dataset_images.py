@@ -13,8 +13,8 @@ from PIL import Image
 
 from deconvnet.data.image import open_picture, to_rgb
 from deconvnet_app.artifacts import sha256
-from deconvnet_app.compute.units import Origin, UnitError, UnitSpec
-from deconvnet_app.compute.workshop import Workshop, local_workshop
+from deconvnet_app.compute.resources import Resources, local_resources
+from deconvnet_app.compute.spec import Origin, UnitError, UnitSpec
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
 from tests.app.test_imaging import many_scans
@@ -29,10 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workshop(folder: Path, tiny_settings: Make) -> Iterator[Workshop]:
-    workshop = local_workshop(tiny_settings(datasets={"given": folder}))
-    yield workshop
-    workshop.close()
+def resources(folder: Path, tiny_settings: Make) -> Iterator[Resources]:
+    resources = local_resources(tiny_settings(datasets={"given": folder}))
+    yield resources
+    resources.close()
 
 
 def spec(folder: Path, name: str, data: bytes) -> UnitSpec:
@@ -42,7 +42,7 @@ def spec(folder: Path, name: str, data: bytes) -> UnitSpec:
 
 
 def test_every_kind_of_picture_gives_the_pixels_of_the_one_conversion(
-    workshop: Workshop, folder: Path
+    resources: Resources, folder: Path
 ) -> None:
     tiff, ppm = io.BytesIO(), io.BytesIO()
     photo = Image.effect_noise((40, 30), 80).convert("RGB")
@@ -54,17 +54,17 @@ def test_every_kind_of_picture_gives_the_pixels_of_the_one_conversion(
     for (name, data), one in zip(files.items(), specs, strict=True):
         expected = np.asarray(to_rgb(open_picture(data)))
         np.testing.assert_array_equal(
-            np.asarray(workshop.image(one, str(one.image))), expected, err_msg=name
+            np.asarray(resources.image(one, str(one.image))), expected, err_msg=name
         )
 
 
 @pytest.mark.parametrize("make", [many_scans, lambda: b"\x89PNG\r\n\x1a\n" + os.urandom(100)])
 def test_a_file_that_cannot_be_taken_is_the_units_error(
-    make: Callable[[], bytes], workshop: Workshop, folder: Path
+    make: Callable[[], bytes], resources: Resources, folder: Path
 ) -> None:
     one = spec(folder, "bad.png", make())
     with pytest.raises(UnitError, match=r"'bad\.png'") as caught:
-        workshop.image(one, str(one.image))
+        resources.image(one, str(one.image))
     assert caught.value.status == 422
     assert not caught.value.fatal
 
@@ -103,16 +103,16 @@ def test_what_is_no_file_of_the_dataset_is_counted_and_never_opened(
 
 
 def test_a_file_that_changed_or_went_meanwhile_is_the_units_error(
-    workshop: Workshop, folder: Path, make_png: Callable[..., bytes]
+    resources: Resources, folder: Path, make_png: Callable[..., bytes]
 ) -> None:
     one = spec(folder, "some.png", make_png())
-    workshop.image(one, str(one.image))
+    resources.image(one, str(one.image))
     (folder / "some.png").write_bytes(make_png((1, 2, 3)))
     with pytest.raises(UnitError, match="changed"):
-        workshop.image(one, str(one.image))
+        resources.image(one, str(one.image))
     (folder / "some.png").unlink()
     with pytest.raises(UnitError, match="not in 'given' any more"):
-        workshop.image(one, str(one.image))
+        resources.image(one, str(one.image))
 
 
 @pytest.mark.parametrize("name", ["empty", "drawing", "broken", "incomplete", "wide", "foreign"])

@@ -12,9 +12,9 @@ CHILD = """
 import io, resource, sys
 from pathlib import Path
 from PIL import Image
-from deconvnet_app.compute.perform import perform
-from deconvnet_app.compute.units import UnitSpec
-from deconvnet_app.compute.workshop import local_workshop
+from deconvnet_app.compute.worker import perform
+from deconvnet_app.compute.spec import UnitSpec
+from deconvnet_app.compute.resources import local_resources
 from deconvnet_app.settings import Settings
 
 folder = Path(sys.argv[1])
@@ -29,14 +29,14 @@ def build():
     )
 ''')
 models = {"net": f"{folder}/net.py:build"}
-workshop = local_workshop(Settings(data_dir=folder / "data", models=models, device="cpu"))
+resources = local_resources(Settings(data_dir=folder / "data", models=models, device="cpu"))
 buffer = io.BytesIO()
 Image.linear_gradient("L").convert("RGB").save(buffer, "PNG")
-image = workshop.artifacts.put(buffer.getvalue())
+image = resources.artifacts.put(buffer.getvalue())
 
 def ending(method, **more):
     spec = UnitSpec(kind="explain", model="net", method=method, image=image, **more)
-    found = perform(spec, workshop, lambda _: None, partials=False)
+    found = perform(spec, resources, lambda _: None, partials=False)
     print(method, getattr(found, "code", "done"), getattr(found, "status", 200), flush=True)
 
 deconv = {"target": {"unit": "conv2:1"}}

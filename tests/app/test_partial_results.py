@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deconvnet_app.artifacts import ArtifactStore
-from deconvnet_app.compute.backend import Backend, Lost, Outcome
-from deconvnet_app.compute.process import ProcessBackend
-from deconvnet_app.compute.scheduler import Compute, Priority, WorkerLostError
-from deconvnet_app.compute.units import Progress, UnitResult, UnitSpec
+from deconvnet_app.compute.backends.base import Backend, Lost, Outcome
+from deconvnet_app.compute.backends.process import ProcessBackend
+from deconvnet_app.compute.scheduler import Compute, Priority
+from deconvnet_app.compute.spec import Progress, UnitResult, UnitSpec, WorkerLostError
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
 from tests.app.conftest import SLOW, png

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from deconvnet_app.artifacts import ArtifactStore, disk_refusal, remove_unfinished
-from deconvnet_app.datasets import Datasets
+from deconvnet_app.catalog.datasets import Datasets
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db import retention
 from deconvnet_app.db.engine import Database

@@ -16,7 +16,7 @@ from deconvnet.errors import DeconvnetError
 from deconvnet.graph.describe import describe
 from deconvnet.methods import Target
 from deconvnet_app.cli.main import app as command_line
-from deconvnet_app.compute.units import UnitSpec
+from deconvnet_app.compute.spec import UnitSpec
 from deconvnet_app.main import create_app
 from deconvnet_app.services import jobs
 from deconvnet_app.settings import Settings

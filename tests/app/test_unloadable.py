@@ -10,7 +10,7 @@ import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import save_file
 
-from deconvnet_app.compute.sources import why_unloadable
+from deconvnet_app.catalog.models import why_unloadable
 from deconvnet_app.main import create_app
 from deconvnet_app.services import jobs
 from deconvnet_app.services.job_views import JobRequest

@@ -9,30 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from deconvnet_app.compute.perform import perform
-from deconvnet_app.compute.units import UnitError, UnitResult, UnitSpec
-from deconvnet_app.compute.workshop import Workshop, local_workshop
+from deconvnet_app.compute.resources import Resources, local_resources
+from deconvnet_app.compute.spec import UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.worker import perform
 from deconvnet_app.settings import Settings
 from tests.app.conftest import TINY, png
 
 PARAMS = {"occlusion": {"size": 4, "stride": 2}}
 
 
-def unsound(folder: Path, layer: str, value: str) -> Workshop:
-    """A workshop with a network one of whose weights has that value."""
+def unsound(folder: Path, layer: str, value: str) -> Resources:
+    """A resources with a network one of whose weights has that value."""
     spoil = f"    net.{layer}.weight.data.view(-1)[5] = float('{value}')\n"
     build = f"    torch.manual_seed(0)\n    net = Tiny()\n{spoil}    return net\n"
     (folder / "net.py").write_text(TINY.replace("    return Tiny()\n", build))
     models = {"net": f"{folder}/net.py:build"}
-    return local_workshop(Settings(data_dir=folder / "data", models=models, device="cpu"))
+    return local_resources(Settings(data_dir=folder / "data", models=models, device="cpu"))
 
 
-def explained(workshop: Workshop, method: str, target: str) -> object:
+def explained(resources: Resources, method: str, target: str) -> object:
     spec = UnitSpec(
-        kind="explain", model="net", method=method, image=workshop.artifacts.put(png()),
+        kind="explain", model="net", method=method, image=resources.artifacts.put(png()),
         target={"unit": target}, params=PARAMS.get(method, {}),
     )  # fmt: skip
-    return perform(spec, workshop, lambda _: None, partials=False)
+    return perform(spec, resources, lambda _: None, partials=False)
 
 
 ASKED = [
@@ -44,32 +44,32 @@ ASKED = [
 @pytest.mark.parametrize(("method", "target"), ASKED)
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "3e38"])
 def test_no_method_draws_a_picture(tmp_path: Path, method: str, target: str, value: str) -> None:
-    workshop = unsound(tmp_path, "conv1", value)
-    found = explained(workshop, method, target)
-    workshop.close()
+    resources = unsound(tmp_path, "conv1", value)
+    found = explained(resources, method, target)
+    resources.close()
     assert isinstance(found, UnitError), found
     assert found.code in ("input_error", "projection_error")
     assert "NaN or infinity" in found.detail
 
 
 def test_a_unit_that_such_weights_do_not_reach_is_explained(tmp_path: Path) -> None:
-    workshop = unsound(tmp_path, "fc", "nan")
-    assert isinstance(explained(workshop, "deconv", "conv2:0"), UnitResult)
-    workshop.close()
+    resources = unsound(tmp_path, "fc", "nan")
+    assert isinstance(explained(resources, "deconv", "conv2:0"), UnitResult)
+    resources.close()
 
 
 def test_kernels_that_are_not_finite_are_not_drawn(tmp_path: Path) -> None:
-    workshop = unsound(tmp_path, "conv1", "nan")
+    resources = unsound(tmp_path, "conv1", "nan")
     spec = UnitSpec(kind="filters", model="net", layer="conv1")
-    found = perform(spec, workshop, lambda _: None, partials=False)
-    workshop.close()
+    found = perform(spec, resources, lambda _: None, partials=False)
+    resources.close()
     assert isinstance(found, UnitError)
     assert (found.code, found.fatal) == ("weights_error", True)
 
 
 def test_a_network_whose_file_has_changed_is_built_anew(tmp_path: Path) -> None:
-    workshop = unsound(tmp_path, "conv1", "nan")
-    assert isinstance(explained(workshop, "deconv", "conv2:0"), UnitError)
+    resources = unsound(tmp_path, "conv1", "nan")
+    assert isinstance(explained(resources, "deconv", "conv2:0"), UnitError)
     unsound(tmp_path, "conv1", "0.1").close()
-    assert isinstance(explained(workshop, "deconv", "conv2:0"), UnitResult)
-    workshop.close()
+    assert isinstance(explained(resources, "deconv", "conv2:0"), UnitResult)
+    resources.close()

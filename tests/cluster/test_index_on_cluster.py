@@ -14,8 +14,8 @@ import deconvnet as dn
 from deconvnet.data.dataset import Dataset
 from deconvnet.index.scan import Plan
 from deconvnet.index.shards import sharded
-from deconvnet_app.compute.cluster import Cluster
-from deconvnet_app.compute.ray_index import on_cluster
+from deconvnet_app.compute.backends.ray.cluster import Cluster
+from deconvnet_app.compute.backends.ray.scan import on_cluster
 from tests.app.conftest import TINY, png
 from tests.cluster.ray_cluster import RayCluster
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deconvnet_app.compute.cluster import Cluster, check
+from deconvnet_app.compute.backends.ray.cluster import Cluster, check
 from deconvnet_app.errors import ClusterError
 from deconvnet_app.settings import Settings
 from tests.cluster.ray_cluster import RayCluster, ray_cluster

@@ -54,7 +54,9 @@ class Start:
         variables = {"DECONVNET_BACKEND": backend, "DECONVNET_DEVICE": "cpu", **disk.variables}
         variables["TMPDIR"] = str(folder)  # what forks workers leaves its socket there when killed
         self._warm = Warm(
-            folder, "deconvnet_app.server, deconvnet_app.compute.inline, alembic.command", variables
+            folder,
+            "deconvnet_app.server, deconvnet_app.compute.backends.inline, alembic.command",
+            variables,
         )
 
     def count(self) -> int:

@@ -25,10 +25,10 @@ from deconvnet_app.api.schemas import (
     TopView,
     UnitView,
 )
+from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.errors import Refusal
 from deconvnet_app.http.files import IfNoneMatch, matches
-from deconvnet_app.services import catalog
-from deconvnet_app.services.index import Opened
+from deconvnet_app.services import models as networks
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import API
 
@@ -46,11 +46,11 @@ def _slice(rows: Sequence[T], page: Paging) -> tuple[Sequence[T], str | None]:
 
 async def _description(state: AppState, model: str) -> tuple[Mapping[str, Any], str]:
     """A network in JSON, from an index of it, else from a worker; and why it has no weights."""
-    catalog.require_model(state, model)
+    networks.require_model(state, model)
     for opened in state.indexes.for_model(model):
         return opened.model, ""
     try:
-        return await catalog.described_or_bare(state, model, timeout=60)
+        return await networks.described_or_bare(state, model, timeout=60)
     except Refusal as refusal:
         if refusal.status != HTTPStatus.UNPROCESSABLE_ENTITY:
             raise
@@ -69,7 +69,7 @@ def _index_ids(state: AppState, model: str) -> list[str]:
 @router.get("/models", tags=["models"], responses=told(LINK))
 def models(state: State, page: Page) -> Paged[ModelSummary]:
     """The networks that there are, by name."""
-    names, cursor = _slice(sorted(catalog.all_names(state)), page)
+    names, cursor = _slice(sorted(networks.all_names(state)), page)
     items = [
         ModelSummary(name=name, indexes=_index_ids(state, name), links=_model_links(name))
         for name in names

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
 from deconvnet_app.api.openapi_examples import EXAMPLES, REFUSED
-from deconvnet_app.compute.sources import model_names
+from deconvnet_app.catalog.models import model_names
 from deconvnet_app.http.checks import OPEN, SAFE
 from deconvnet_app.http.problems import Problem
 from deconvnet_app.settings import Settings

@@ -128,7 +128,7 @@ def _scanner(
             "the address of a cluster that is running, such as 127.0.0.1:6379."
         )
     from deconvnet.index.shards import sharded
-    from deconvnet_app.compute.cluster import Cluster
-    from deconvnet_app.compute.ray_index import on_cluster
+    from deconvnet_app.compute.backends.ray.cluster import Cluster
+    from deconvnet_app.compute.backends.ray.scan import on_cluster
 
     return sharded(on_cluster(Cluster(address, *said), *given, actors))

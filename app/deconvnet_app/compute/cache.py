@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deconvnet_app.artifacts import ArtifactStore, write_whole
-from deconvnet_app.compute.units import UnitResult
+from deconvnet_app.compute.spec import UnitResult
 
 
 class ResultCache:

@@ -28,10 +28,9 @@ from deconvnet.execution.memory import out_of_memory
 from deconvnet.graph.describe import describe
 from deconvnet.graph.network import Network
 from deconvnet.methods import Explanation, Target
-from deconvnet_app.compute.kernels import kernel_facts, kernel_sheet
-from deconvnet_app.compute.sheets import unit_sheets
-from deconvnet_app.compute.units import Progress, UnitError, UnitResult, UnitSpec
-from deconvnet_app.compute.workshop import Workshop
+from deconvnet_app.compute.resources import Resources
+from deconvnet_app.compute.sheets import kernel_facts, kernel_sheet, unit_sheets
+from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
 from deconvnet_app.errors import ArtifactMissingError, Refusal, StorageFullError
 
 _FATAL = (AddressError, GraphError, ModelError, ParameterError, WeightsError)
@@ -40,7 +39,7 @@ Tell = Callable[[Progress], None]
 
 
 def run_unit(
-    spec: UnitSpec, workshop: Workshop, tell: Tell = lambda _: None, *, partials: bool = False
+    spec: UnitSpec, resources: Resources, tell: Tell = lambda _: None, *, partials: bool = False
 ) -> UnitResult:
     """Compute one unit: a pure function of the specification and of the files that it names.
 
@@ -53,9 +52,9 @@ def run_unit(
     """
     started = time.perf_counter()
     try:
-        load = workshop.architecture if spec.kind == "architecture" else workshop.network
+        load = resources.architecture if spec.kind == "architecture" else resources.network
         net, network_key = load(spec.model)
-        work = _Work(net, spec, spec.key(network_key), workshop, started, tell, partials)
+        work = _Work(net, spec, spec.key(network_key), resources, started, tell, partials)
         return work.keep(_KINDS[spec.kind](work))
     except UnitError:
         raise
@@ -80,7 +79,7 @@ class _Work:
     net: Network
     spec: UnitSpec
     key: str
-    workshop: Workshop
+    resources: Resources
     started: float
     tell: Tell
     partials: bool
@@ -89,7 +88,7 @@ class _Work:
 
     def input(self) -> Tensor:
         """The unit's images as the network takes them, [n, c, h, w]."""
-        pictures = (self.workshop.image(self.spec, image) for image in self.spec.inputs)
+        pictures = (self.resources.image(self.spec, image) for image in self.spec.inputs)
         return torch.cat([self.net.preprocess(one) for one in pictures]).to(self.net.device)
 
     def keep(self, made: Explanation) -> UnitResult:
@@ -97,8 +96,8 @@ class _Work:
         elapsed_s = self._elapsed()
         files = {f"{name}.png": _png(pixels) for name, pixels in made.pictures.items()}
         files |= {f"{name}.npy": _npy(array) for name, array in made.arrays.items()}
-        before = self.workshop.artifacts.written
-        kept = self.workshop.artifacts.put_all(files)
+        before = self.resources.artifacts.written
+        kept = self.resources.artifacts.put_all(files)
         return UnitResult(
             key=self.key,
             facts=dict(made.facts),
@@ -107,7 +106,7 @@ class _Work:
             provenance=made.provenance,
             image=self.spec.image,
             elapsed_s=elapsed_s,
-            stored_bytes=self.workshop.artifacts.written - before,
+            stored_bytes=self.resources.artifacts.written - before,
         )
 
     def step(self, done: int, total: int) -> None:

@@ -13,13 +13,11 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from deconvnet_app.artifacts import ArtifactStore
-from deconvnet_app.compute.backend import Backend, Lost, Outcome
+from deconvnet_app.catalog.models import fingerprint, model_source
+from deconvnet_app.compute.backends.base import Lost, Outcome
+from deconvnet_app.compute.backends.choose import make_backend
 from deconvnet_app.compute.cache import ResultCache
-from deconvnet_app.compute.inline import InlineBackend
-from deconvnet_app.compute.process import ProcessBackend
-from deconvnet_app.compute.ray_backend import RayBackend
-from deconvnet_app.compute.sources import fingerprint, model_source
-from deconvnet_app.compute.units import Progress, UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec, WorkerLostError
 from deconvnet_app.errors import AppError
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
@@ -38,14 +36,6 @@ class Priority(IntEnum):
 
     INTERACTIVE = 0
     JOB = 1
-
-
-class WorkerLostError(AppError):
-    """The worker ended before the unit was done; `wanted`: because it was told to."""
-
-    def __init__(self, reason: str, *, wanted: bool = False) -> None:
-        super().__init__(reason)
-        self.wanted = wanted
 
 
 @dataclass(order=True)
@@ -97,15 +87,6 @@ async def _within(seconds: float, future: Future[Any]) -> bool:
     except (UnitError, WorkerLostError):
         return True
     return True
-
-
-def make_backend(settings: Settings) -> Backend:
-    """The backend that the settings name."""
-    if settings.backend == "inline":
-        return InlineBackend(settings)
-    if settings.backend == "ray":
-        return RayBackend(settings)
-    return ProcessBackend(settings)
 
 
 class Compute:

@@ -15,8 +15,7 @@ from starlette.routing import Match
 
 from deconvnet.errors import DeconvnetError
 from deconvnet_app.artifacts import disk_refusal
-from deconvnet_app.compute.scheduler import WorkerLostError
-from deconvnet_app.compute.units import UnitError
+from deconvnet_app.compute.spec import UnitError, WorkerLostError
 from deconvnet_app.errors import (
     MOST_SHOWN,
     ArtifactMissingError,

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from deconvnet_app.compute.scheduler import WorkerLostError
-from deconvnet_app.compute.units import UnitError, UnitResult
+from deconvnet_app.compute.spec import UnitError, UnitResult, WorkerLostError
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db.models import Job, JsonObject
 from deconvnet_app.db.refusals import never_taken

@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from deconvnet_app.artifacts import ArtifactStore, disk_refusal, sha256
-from deconvnet_app.compute.scheduler import Compute, Priority, Task, WorkerLostError
-from deconvnet_app.compute.units import Origin, UnitError, UnitSpec
-from deconvnet_app.datasets import Datasets
+from deconvnet_app.catalog.datasets import Datasets
+from deconvnet_app.compute.scheduler import Compute, Priority, Task
+from deconvnet_app.compute.spec import Origin, UnitError, UnitSpec, WorkerLostError
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db.engine import Database
 from deconvnet_app.db.models import Job

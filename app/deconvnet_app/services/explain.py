@@ -14,11 +14,11 @@ from deconvnet.address import Unit
 from deconvnet.errors import IndexError_
 from deconvnet.graph.describe import rules_of
 from deconvnet_app.artifacts import sha256
-from deconvnet_app.compute.units import Rule, UnitResult, UnitSpec
+from deconvnet_app.catalog.indexes import Opened
+from deconvnet_app.compute.spec import Rule, UnitResult, UnitSpec
 from deconvnet_app.errors import Refusal
 from deconvnet_app.numbers import whole_number
 from deconvnet_app.services import uploads
-from deconvnet_app.services.index import Opened
 from deconvnet_app.state import AppState
 
 Contrast = Literal["shared", "own"]

@@ -21,12 +21,12 @@ from deconvnet import methods
 from deconvnet.errors import ParameterError, nearest
 from deconvnet.graph.describe import Description
 from deconvnet.methods import Misfit
-from deconvnet_app.compute.sources import code_fingerprint, fingerprint, model_names, model_source
+from deconvnet_app.catalog.models import code_fingerprint, fingerprint, model_names, model_source
 from deconvnet_app.db import images as image_store
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db.models import Job
 from deconvnet_app.errors import Fault, Refusal, invalid
-from deconvnet_app.services import catalog
+from deconvnet_app.services import models
 from deconvnet_app.services.job_views import (
     DatasetInput,
     ImageInput,
@@ -61,7 +61,7 @@ async def submit(
             replayed = await run_in_threadpool(_replay, state, key, body_sha256)
             if replayed is not None:
                 return replayed
-        network = await catalog.require_loadable(state, request.model, LOADING_S)
+        network = await models.require_loadable(state, request.model, LOADING_S)
         return await run_in_threadpool(_accept, state, request, network, key, body_sha256)
 
 

@@ -4,9 +4,10 @@ from deconvnet.address import Unit
 from deconvnet.graph.describe import rules_of
 from deconvnet.index.reader import Hit, UnitStats
 from deconvnet.index.store import COLUMNS
+from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.parts import Crop, Fact, Link, Pair
 from deconvnet_app.services.explain import Sheet
-from deconvnet_app.services.index import Opened, class_name
+from deconvnet_app.services.units import class_name
 from deconvnet_app.urls import Urls
 from deconvnet_app.web.figures import crops, cut
 from deconvnet_app.web.present import has_pictures, layer_row

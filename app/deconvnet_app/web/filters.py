@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request
 
 from deconvnet.address import Unit
 from deconvnet.analyses.filters import DEAD, DOMINANT
-from deconvnet_app.compute.units import UnitError, UnitResult
+from deconvnet_app.catalog.indexes import Opened
+from deconvnet_app.compute.spec import UnitError, UnitResult
 from deconvnet_app.contexts import FiltersPage
 from deconvnet_app.parts import Crop, Fact, FilterCell, Link
-from deconvnet_app.services import catalog, explain
-from deconvnet_app.services.index import Opened
+from deconvnet_app.services import explain, models
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.figures import distribution, inset
@@ -123,11 +123,11 @@ def _page(
 
 
 async def _model(state: AppState, model: str) -> tuple[Description, Opened | None]:
-    await asyncio.to_thread(catalog.require_model, state, model)
+    await asyncio.to_thread(models.require_model, state, model)
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     if indexes:
         return indexes[0].model, indexes[0]
-    return await catalog.described(state, model, _WAIT_S), None
+    return await models.described(state, model, _WAIT_S), None
 
 
 @add_page(router, Urls.FILTERS, "filters.html")

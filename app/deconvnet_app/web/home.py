@@ -7,10 +7,11 @@ from fastapi.responses import RedirectResponse
 
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError
+from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.contexts import HomePage
 from deconvnet_app.parts import Feature, LayerCard, Link
-from deconvnet_app.services import catalog, jobs
-from deconvnet_app.services.index import Opened, spatial_layers, telling
+from deconvnet_app.services import jobs, models
+from deconvnet_app.services.units import spatial_layers, telling
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.figures import crops
@@ -79,10 +80,10 @@ def _link(model: str) -> Link:
 def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> HomePage:
     """Networks, indexes, running jobs and a unit worth looking at."""
     state = state_of(request)
-    models = catalog.indexed_models(state)
-    newest = models[0][1] if models else None
-    rest = catalog.all_names(state)[len(models) :]
-    ready = {name: catalog.has_weights(state, name) for name in rest}
+    indexed = models.indexed_models(state)
+    newest = indexed[0][1] if indexed else None
+    rest = models.all_names(state)[len(indexed) :]
+    ready = {name: models.has_weights(state, name) for name in rest}
     url = Urls.home(seed=seed or None)
     return HomePage(
         title="What each unit looks for",
@@ -92,7 +93,7 @@ def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> H
         feature=_feature(newest, seed) if newest else None,
         ladder=_ladder(newest, seed) if newest and has_pictures(newest) else [],
         provenance=index_provenance(newest, "units of each layer") if newest else "",
-        models=[model_card(model, opened, None) for model, opened in models],
+        models=[model_card(model, opened, None) for model, opened in indexed],
         others=[_link(name) for name in rest if ready[name]],
         bare=[_link(name) for name in rest if not ready[name]],
         problems=state.indexes.problems(),
@@ -101,8 +102,8 @@ def home(request: Request, seed: Annotated[int, Query(ge=0, le=10**9)] = 0) -> H
 
 
 def _destination(state: AppState, text: str) -> str:
-    models = catalog.indexed_models(state)
-    for model, opened in models:
+    indexed = models.indexed_models(state)
+    for model, opened in indexed:
         if text == model["name"]:
             return Urls.model(text)
         if text in opened.index.layers:
@@ -111,11 +112,11 @@ def _destination(state: AppState, text: str) -> str:
         unit = Unit.parse(text)
     except AddressError:
         unit = None
-    for model, opened in models:
+    for model, opened in indexed:
         if unit is not None and unit.layer in opened.index.layers:
             return Urls.unit(model["name"], Unit(unit.layer, unit.channel))
-    if models:
-        model, opened = models[0]
+    if indexed:
+        model, opened = indexed[0]
         deepest = (spatial_layers(opened.index) or list(opened.index.layers))[-1]
         return Urls.layer(model["name"], deepest, q=text, sort="selectivity")
     return Urls.home()

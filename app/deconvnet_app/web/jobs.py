@@ -17,9 +17,9 @@ from deconvnet_app.contexts import JobPage, JobsPage
 from deconvnet_app.errors import Refusal, invalid
 from deconvnet_app.numbers import BEYOND, whole_number
 from deconvnet_app.parts import Fact, JobItem, Link, Option, Picture
-from deconvnet_app.services import catalog, jobs, uploads
-from deconvnet_app.services.index import spatial_layers
+from deconvnet_app.services import jobs, models, uploads
 from deconvnet_app.services.job_views import ItemView, JobRequest
+from deconvnet_app.services.units import spatial_layers
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.fields import make_fields, read_fields
@@ -43,7 +43,7 @@ def _method(name: str) -> Method:
 def _usual_target(state: AppState, method: Method) -> str:
     if "class" in method.explains:
         return ""
-    for _, opened in catalog.indexed_models(state):
+    for _, opened in models.indexed_models(state):
         layers = spatial_layers(opened.index)
         if layers:
             return f"{layers[-1]}:0"
@@ -97,7 +97,7 @@ def _page(
     rows, older = jobs.listing(state, None, before, _PAGE)
     schema = method.Params.model_json_schema()
     params = read_fields(schema, given) if given else {}
-    names = catalog.all_names(state)
+    names = models.all_names(state)
     datasets = state.datasets.ids()
     model = given.get("model", names[0])
     target = given.get("target", _usual_target(state, method))

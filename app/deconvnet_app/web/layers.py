@@ -7,10 +7,11 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 
 from deconvnet.index.reader import LayerStats
+from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.contexts import LayerPage
 from deconvnet_app.parts import Fact, Link, Option
-from deconvnet_app.services import catalog
-from deconvnet_app.services.index import Opened, class_name, require_layer, select, statistic
+from deconvnet_app.services import models
+from deconvnet_app.services.units import class_name, require_layer, select, statistic
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.figures import distribution
 from deconvnet_app.web.present import (
@@ -193,7 +194,7 @@ def layer(
 ) -> LayerPage:
     """A layer's units, sorted and filtered as asked."""
     state = state_of(request)
-    opened = catalog.choose_index(state, model, index)
+    opened = models.choose_index(state, model, index)
     require_layer(opened.index, layer)
     newest = state.indexes.for_model(model)[0]
     choice = _Choice(index, sort, only, label, q, view, size, offset)

@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from deconvnet_app.compute.units import UnitResult
+from deconvnet_app.compute.spec import UnitResult
 from deconvnet_app.parts import Fact, GridTable, LegendRow, Link, OcclusionResult, Panel, Picture
 from deconvnet_app.services.explain import read_array
 from deconvnet_app.state import AppState

@@ -4,10 +4,10 @@ import asyncio
 
 from fastapi import APIRouter, Request
 
+from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.contexts import ModelPage
 from deconvnet_app.parts import LayerCard, Link
-from deconvnet_app.services import catalog
-from deconvnet_app.services.index import Opened
+from deconvnet_app.services import models
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.present import (
     Description,
@@ -76,11 +76,11 @@ def _page(
 async def model(request: Request, model: str, index: str | None = None) -> ModelPage:
     """A network as a diagram; without weights here, what its architecture alone tells."""
     state = state_of(request)
-    await asyncio.to_thread(catalog.require_model, state, model)
+    await asyncio.to_thread(models.require_model, state, model)
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     if not indexes and index is None:
-        description, why = await catalog.described_or_bare(state, model, _WAIT_S)
+        description, why = await models.described_or_bare(state, model, _WAIT_S)
         return await asyncio.to_thread(_page, description, None, [], no_weights=why)
     opened = await asyncio.to_thread(state.indexes.choose, model, index)
-    stale = await catalog.freshness(state, opened, _FRESH_S)
+    stale = await models.freshness(state, opened, _FRESH_S)
     return await asyncio.to_thread(_page, opened.model, opened, indexes, stale)

@@ -13,12 +13,13 @@ from starlette.datastructures import UploadFile
 
 from deconvnet import methods
 from deconvnet.address import Unit
-from deconvnet_app.compute.units import Progress, UnitError, UnitResult, UnitSpec
+from deconvnet_app.catalog.indexes import Opened
+from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
 from deconvnet_app.contexts import OcclusionPage
 from deconvnet_app.errors import Refusal
 from deconvnet_app.parts import Fact, Link, Option, Picture, Underway
-from deconvnet_app.services import catalog, explain, uploads
-from deconvnet_app.services.index import Opened, class_name, spatial_layers, telling
+from deconvnet_app.services import explain, models, uploads
+from deconvnet_app.services.units import class_name, spatial_layers, telling
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.fields import make_fields
@@ -200,7 +201,7 @@ async def _compute(state: AppState, choice: _Choice, image: str) -> _Found:
     except UnitError as error:
         if error.code == "not_ready":
             return _Found(Progress(), None, tuple(said))
-        return _Found(problem=catalog.remedy(error, choice.model))
+        return _Found(problem=models.remedy(error, choice.model))
     return _Found(found, below, tuple(said))
 
 
@@ -215,7 +216,7 @@ async def _usual(
     described = indexes[0].model if indexes else None
     if described is None:
         with contextlib.suppress(Refusal):  # the page says why, once it is asked for a map
-            described, _ = await catalog.described_or_bare(state, model, wait)
+            described, _ = await models.described_or_bare(state, model, wait)
     side = min(described["input_size"][1:]) if described else 224
     size = min(side, max(4, side // 4 if side <= 96 else side // 6))
     return size, max(1, size // 4)
@@ -234,9 +235,9 @@ async def occlusion(
 ) -> OcclusionPage:
     """The maps of a picture under a sliding square; `stopped`: what there is of them."""
     state = state_of(request)
-    names = await asyncio.to_thread(catalog.all_names, state)
+    names = await asyncio.to_thread(models.all_names, state)
     model = names[0] if model is None else model
-    await asyncio.to_thread(catalog.require_model, state, model)
+    await asyncio.to_thread(models.require_model, state, model)
     indexes = await asyncio.to_thread(state.indexes.for_model, model)
     any_index = indexes or await asyncio.to_thread(state.indexes.all)
     wanted = int(target) if target else None

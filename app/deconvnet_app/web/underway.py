@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deconvnet_app.compute.units import Progress, UnitResult
+from deconvnet_app.compute.spec import Progress, UnitResult
 from deconvnet_app.parts import Underway
 from deconvnet_app.web.words import brief, count, number
 

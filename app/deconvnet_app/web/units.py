@@ -8,13 +8,14 @@ from fastapi.responses import RedirectResponse, Response
 
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError
-from deconvnet_app.compute.units import UnitError
+from deconvnet_app.catalog.indexes import Opened
+from deconvnet_app.compute.spec import UnitError
 from deconvnet_app.contexts import UnitPage
 from deconvnet_app.errors import Refusal
 from deconvnet_app.parts import Link
-from deconvnet_app.services import catalog
+from deconvnet_app.services import models
 from deconvnet_app.services.explain import Contrast, Sheet, rule_sheet
-from deconvnet_app.services.index import Opened, require_layer, similar
+from deconvnet_app.services.units import require_layer, similar
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.evidence import (
     citation,
@@ -150,7 +151,7 @@ async def unit(
         address = Unit.parse(unit)
     except AddressError as error:
         raise Refusal(404, "not_found", str(error)) from error
-    opened = await asyncio.to_thread(catalog.choose_index, state, model, index)
+    opened = await asyncio.to_thread(models.choose_index, state, model, index)
     require_layer(opened.index, address.layer)
     if address.y is not None:
         plain = Unit(address.layer, address.channel)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from deconvnet_app.compute.units import Progress, UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
 
 
 @dataclass(frozen=True)

@@ -163,3 +163,11 @@ class UnitError(AppError):
 
 def _unit_error(code: str, detail: str, status: int, fatal: bool) -> UnitError:
     return UnitError(code, detail, status, fatal=fatal)
+
+
+class WorkerLostError(AppError):
+    """The worker ended before the unit was done; `wanted`: because it was told to."""
+
+    def __init__(self, reason: str, *, wanted: bool = False) -> None:
+        super().__init__(reason)
+        self.wanted = wanted

@@ -3,10 +3,10 @@
 import threading
 from collections import deque
 
-from deconvnet_app.compute.backend import Outcome
-from deconvnet_app.compute.perform import perform
-from deconvnet_app.compute.units import UnitSpec
-from deconvnet_app.compute.workshop import local_workshop
+from deconvnet_app.compute.backends.base import Outcome
+from deconvnet_app.compute.resources import local_resources
+from deconvnet_app.compute.spec import UnitSpec
+from deconvnet_app.compute.worker import perform
 from deconvnet_app.settings import Settings
 
 
@@ -14,7 +14,7 @@ class InlineBackend:
     """Runs units in the caller's thread; what they tell is heard when they have ended."""
 
     def __init__(self, settings: Settings) -> None:
-        self._workshop = local_workshop(settings)
+        self._resources = local_resources(settings)
         self._news: deque[Outcome] = deque()
         self._woken = threading.Event()
 
@@ -23,7 +23,7 @@ class InlineBackend:
 
     def submit(self, ticket: int, spec: UnitSpec, *, partials: bool = False) -> None:
         value = perform(
-            spec, self._workshop, lambda said: self._news.append(Outcome(ticket, said)),
+            spec, self._resources, lambda said: self._news.append(Outcome(ticket, said)),
             partials=partials,
         )  # fmt: skip
         self._news.append(Outcome(ticket, value))
@@ -46,4 +46,4 @@ class InlineBackend:
         self._woken.set()
 
     def close(self) -> None:
-        self._workshop.close()
+        self._resources.close()

@@ -13,10 +13,10 @@ import deconvnet as dn
 from deconvnet.data.image import to_rgb
 from deconvnet.errors import DeconvnetError
 from deconvnet.graph.network import Network
-from deconvnet_app.artifacts import ArtifactStore
-from deconvnet_app.compute.inputs import Inputs, StoredInputs
-from deconvnet_app.compute.sources import ModelSource, fingerprint, model_source
-from deconvnet_app.compute.units import UnitError, UnitSpec
+from deconvnet_app.artifacts import ArtifactStore, sha256
+from deconvnet_app.catalog.datasets import Datasets
+from deconvnet_app.catalog.models import ModelSource, fingerprint, model_source
+from deconvnet_app.compute.spec import UnitError, UnitSpec
 from deconvnet_app.errors import Refusal
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.imaging.reencode import Limits
@@ -32,7 +32,38 @@ class Store(Protocol):
         """Keep these; the name of each one's content comes back."""
 
 
-class Workshop:
+class Inputs(Protocol):
+    """Gives units' images."""
+
+    def read(self, spec: UnitSpec, image: str) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            ArtifactMissingError, UnitError: it is gone, or it has changed.
+        """
+
+
+class StoredInputs:
+    """Images among the artifacts, or in the datasets."""
+
+    def __init__(self, settings: Settings, artifacts: ArtifactStore) -> None:
+        self._artifacts = artifacts
+        self._datasets = Datasets(settings.datasets)
+
+    def read(self, spec: UnitSpec, image: str) -> bytes:
+        if spec.origin is None:
+            return self._artifacts.read(image)
+        try:
+            data = self._datasets.read(spec.origin.dataset, spec.origin.path)
+        except OSError as error:
+            detail = f"'{spec.origin.path}' is not in '{spec.origin.dataset}' any more."
+            raise UnitError("input_missing", detail, 404) from error
+        if sha256(data) != image:
+            raise UnitError("input_changed", f"'{spec.origin.path}' has changed meanwhile.", 409)
+        return data
+
+
+class Resources:
     """Loads what units need and keeps the last few networks.
 
     Args:
@@ -98,10 +129,10 @@ class Workshop:
         self._decoder.close()
 
 
-def local_workshop(settings: Settings) -> Workshop:
-    """A workshop over the server's own data directory."""
+def local_resources(settings: Settings) -> Resources:
+    """Resources over the server's own data directory."""
     artifacts = ArtifactStore(settings.data_dir / "artifacts")
-    return Workshop(settings, artifacts, StoredInputs(settings, artifacts))
+    return Resources(settings, artifacts, StoredInputs(settings, artifacts))
 
 
 def _by_last_name(text: str, source: ModelSource) -> str:

@@ -13,14 +13,14 @@ import torch
 
 import deconvnet
 import deconvnet_app
-from deconvnet_app.compute.sources import code_fingerprint
+from deconvnet_app.catalog.models import code_fingerprint
 from deconvnet_app.errors import ClusterError
 
 _START_S = 120.0  # for a free processor, a process and its imports
 _AT_ONCE = 4  # calls that an actor answers side by side
 
 
-class Hired:
+class Actor:
     """What every actor tells of itself."""
 
     def installed(self) -> tuple[str, str, str]:
@@ -37,7 +37,7 @@ def installed() -> tuple[str, str]:
     return deconvnet.__version__, digest.hexdigest()
 
 
-def hire(kind: type[Hired], *arguments: Any, device: str | None) -> Any:
+def hire(kind: type[Actor], *arguments: Any, device: str | None) -> Any:
     """An actor of that class, which has as many threads as torch takes here, or a GPU.
 
     Raises:

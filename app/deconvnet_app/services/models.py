@@ -4,16 +4,16 @@ from pathlib import Path
 
 from deconvnet.errors import nearest
 from deconvnet.graph.describe import Description
-from deconvnet_app.compute.sources import (
+from deconvnet_app.catalog.indexes import Opened
+from deconvnet_app.catalog.models import (
     is_shipped,
     model_names,
     model_source,
     weights_remedy,
     why_unloadable,
 )
-from deconvnet_app.compute.units import UnitError, UnitSpec
+from deconvnet_app.compute.spec import UnitError, UnitSpec
 from deconvnet_app.errors import Fault, Refusal
-from deconvnet_app.services.index import Opened
 from deconvnet_app.state import AppState
 
 

@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
-from deconvnet_app.compute.backend import Lost, Outcome
-from deconvnet_app.compute.units import Progress, UnitSpec
+from deconvnet_app.compute.backends.base import Lost, Outcome
+from deconvnet_app.compute.spec import Progress, UnitSpec
 from deconvnet_app.compute.worker import work
 from deconvnet_app.settings import Settings
 
@@ -26,7 +26,7 @@ def _context() -> ForkServerContext | SpawnContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deconvnet_app.compute.warm"])
+    context.set_forkserver_preload([f"{__package__}.preload"])
     return context
 
 

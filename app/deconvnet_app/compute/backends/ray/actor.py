@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import torch
 
 from deconvnet_app.artifacts import sha256
-from deconvnet_app.compute.actors import Hired
-from deconvnet_app.compute.backend import Lost, Outcome
-from deconvnet_app.compute.perform import heeding, perform
-from deconvnet_app.compute.sources import fingerprint, model_source
-from deconvnet_app.compute.units import UnitError, UnitResult, UnitSpec
-from deconvnet_app.compute.workshop import Workshop
+from deconvnet_app.catalog.models import fingerprint, model_source
+from deconvnet_app.compute.backends.base import Lost, Outcome
+from deconvnet_app.compute.backends.ray.start import Actor
+from deconvnet_app.compute.resources import Resources
+from deconvnet_app.compute.spec import UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.worker import heeding, perform
 from deconvnet_app.errors import Refusal
 from deconvnet_app.settings import Settings
 
@@ -44,7 +44,7 @@ class _Carried:
         return self.images[image]
 
 
-class Performer(Hired):
+class UnitActor(Actor):
     """Runs one unit at a time in a thread of its own, so that its other methods answer meanwhile.
 
     Args:
@@ -55,7 +55,7 @@ class Performer(Hired):
     def __init__(self, settings: Settings, threads: int) -> None:
         self._settings, self._threads = settings, threads
         self._carried = _Carried()
-        self._workshop = Workshop(settings, self._carried, self._carried)
+        self._resources = Resources(settings, self._carried, self._carried)
         self._orders: queue.SimpleQueue[tuple[int, UnitSpec, bool, str, Files]] = (
             queue.SimpleQueue()
         )
@@ -91,7 +91,7 @@ class Performer(Hired):
         tell = heeding(
             lambda said: self._tell(Outcome(ticket, said)), lambda: ticket in self._unwanted
         )
-        return perform(spec, self._workshop, tell, partials=partials)
+        return perform(spec, self._resources, tell, partials=partials)
 
     def _tell(self, outcome: Outcome) -> None:
         files, self._carried.files = self._carried.files, {}

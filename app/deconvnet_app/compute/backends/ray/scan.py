@@ -12,15 +12,15 @@ import deconvnet as dn
 from deconvnet.data.dataset import Dataset
 from deconvnet.index.scan import Plan
 from deconvnet.index.shards import Runner, scan_part
-from deconvnet_app.compute.actors import Hired, hire
-from deconvnet_app.compute.cluster import Cluster, check, join
+from deconvnet_app.compute.backends.ray.cluster import Cluster, check, join
+from deconvnet_app.compute.backends.ray.start import Actor, hire
 from deconvnet_app.errors import ClusterError
 
 _AHEAD = 2  # parts that each actor has
 _TRIES = 3
 
 
-class PartScanner(Hired):
+class PartScanner(Actor):
     """Scans parts with a network that it loads once, in as many torch threads as the driver has."""
 
     def __init__(self, net: str, weights: str | None, device: str | None, threads: int) -> None:

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from deconvnet_app.artifacts import ArtifactStore
-from deconvnet_app.compute.actors import ask, hire, lost_actor
-from deconvnet_app.compute.backend import Outcome
-from deconvnet_app.compute.cluster import Cluster, gone, join, watch
-from deconvnet_app.compute.inputs import StoredInputs
-from deconvnet_app.compute.performer import Files, Performer
-from deconvnet_app.compute.sources import fingerprint, model_source
-from deconvnet_app.compute.units import Progress, UnitError, UnitResult
+from deconvnet_app.catalog.models import fingerprint, model_source
+from deconvnet_app.compute.backends.base import Outcome
+from deconvnet_app.compute.backends.ray.actor import Files, UnitActor
+from deconvnet_app.compute.backends.ray.cluster import Cluster, gone, join, watch
+from deconvnet_app.compute.backends.ray.start import ask, hire, lost_actor
+from deconvnet_app.compute.resources import StoredInputs
+from deconvnet_app.compute.spec import Progress, UnitError, UnitResult
 from deconvnet_app.compute.worker import Order
 from deconvnet_app.errors import ArtifactMissingError, ClusterError, Refusal, StorageFullError
 from deconvnet_app.settings import Settings
@@ -57,7 +57,7 @@ def work_on_ray(environment: Mapping[str, str], connection: Connection, settings
         join(cluster)
         watch(cluster, lambda: os._exit(GONE))
         stand_in = _StandIn(
-            settings, hire(Performer, settings, torch.get_num_threads(), device=settings.device)
+            settings, hire(UnitActor, settings, torch.get_num_threads(), device=settings.device)
         )
     except ClusterError as error:
         sys.stderr.write(f"deconvnet: {error}\n")
