@@ -1,0 +1,1 @@
+"""The deconvnet application: command line, server, jobs."""

@@ -5,7 +5,7 @@ A limit stands once, here or in the settings; what enforces it takes it from the
 
 from collections.abc import Mapping
 
-from deconvnet_app.imaging import zygote
+from deconvnet_app.imaging import forkserver
 from deconvnet_app.settings import Settings
 
 HEAD_BYTES = 64 * 1024  # of a request; what uvicorn takes at one go may be more
@@ -31,8 +31,8 @@ def in_force(settings: Settings) -> Mapping[str, int | float]:
         "file_bytes": settings.file_bytes,
         "image_pixels": settings.image_pixels,
         "image_side": settings.image_side,
-        "image_cpu_s": zygote.READING_CPU_S,
-        "image_memory_bytes": zygote.MEMORY_BYTES,
+        "image_cpu_s": forkserver.READING_CPU_S,
+        "image_memory_bytes": forkserver.MEMORY_BYTES,
         "request_bytes": settings.request_bytes,
         "json_bytes": settings.json_bytes,
         "head_bytes": HEAD_BYTES,

@@ -19,7 +19,7 @@ from deconvnet_app.artifacts import ArtifactStore, remove_unfinished
 from deconvnet_app.catalog.datasets import Datasets
 from deconvnet_app.catalog.indexes import IndexCatalog
 from deconvnet_app.compute.scheduler import Compute
-from deconvnet_app.db import totals
+from deconvnet_app.db import counts
 from deconvnet_app.db.engine import Database
 from deconvnet_app.http import problems
 from deconvnet_app.http.checks import make_checks
@@ -27,7 +27,7 @@ from deconvnet_app.http.middleware import Guard
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.jobs.coordinator import Coordinator
 from deconvnet_app.jobs.janitor import Janitor
-from deconvnet_app.jobs.progress import Progress
+from deconvnet_app.jobs.watchers import Progress
 from deconvnet_app.lock import sole_owner
 from deconvnet_app.metrics import Look, Metrics
 from deconvnet_app.settings import Settings
@@ -118,7 +118,7 @@ def _watch(metrics: Metrics, compute: Compute, db: Database) -> None:
         return look
 
     metrics.watch("deconvnet_units", "Units, waiting or running", "place", compute.depth)
-    by_state = {"jobs": totals.jobs_by_state, "items": totals.items_by_state}
+    by_state = {"jobs": counts.jobs_by_state, "items": counts.items_by_state}
     for name, count in by_state.items():
         metrics.watch(f"deconvnet_{name}", f"{name.title()} by state", "state", stored(count))
 

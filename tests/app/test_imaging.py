@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from deconvnet.data.image import BAD_PROFILE, SEVERAL_FRAMES
-from deconvnet_app.imaging import zygote
+from deconvnet_app.imaging import forkserver
 from deconvnet_app.imaging.decoder import Decoder, Outcome
 from deconvnet_app.imaging.png import write_png
 from deconvnet_app.imaging.reencode import Limits
@@ -53,7 +53,7 @@ def png(size: tuple[int, int], pixels: bytes, before: bytes = b"", interlaced: i
 
 
 def within_limits(outcome: Outcome) -> bool:
-    return outcome.cpu_s <= 2.2 and outcome.memory_bytes <= zygote.MEMORY_BYTES
+    return outcome.cpu_s <= 2.2 and outcome.memory_bytes <= forkserver.MEMORY_BYTES
 
 
 def test_what_is_written_is_what_was_read(decoder: Decoder) -> None:
@@ -212,4 +212,4 @@ def test_closing_leaves_no_process() -> None:
 def test_a_few_hundred_damaged_files_end_in_a_picture_or_a_refusal(decoder: Decoder) -> None:
     found = mutated_images.run(decoder, 300)
     assert found.crashes == found.server_errors == 0
-    assert found.cpu_s <= 2.2 and found.memory_bytes <= zygote.MEMORY_BYTES
+    assert found.cpu_s <= 2.2 and found.memory_bytes <= forkserver.MEMORY_BYTES

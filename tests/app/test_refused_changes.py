@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db import postgres, sqlite
 from deconvnet_app.db.engine import Database
+from deconvnet_app.db.errors import never_taken
 from deconvnet_app.db.models import Event, Job
-from deconvnet_app.db.refusals import never_taken
 from deconvnet_app.errors import DatabaseError_, StorageFullError
 from deconvnet_app.jobs import coordinator
 from deconvnet_app.main import create_app

@@ -11,7 +11,7 @@ from PIL import Image
 from deconvnet import methods
 from deconvnet.data.image import SEVERAL_FRAMES
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.fields import make_fields, read_fields
+from deconvnet_app.web.forms import make_fields, read_fields
 from tests.app.conftest import png
 
 

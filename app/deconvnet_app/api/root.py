@@ -7,7 +7,7 @@ from deconvnet_app import limits
 from deconvnet_app.api.dependencies import State
 from deconvnet_app.api.openapi import content
 from deconvnet_app.api.schemas import Root
-from deconvnet_app.db import totals
+from deconvnet_app.db import counts
 from deconvnet_app.errors import Refusal
 from deconvnet_app.metrics import MEDIA_TYPE
 from deconvnet_app.urls import API
@@ -32,7 +32,7 @@ def readyz(state: State) -> dict[str, str]:
         detail = f"A part of the server fails: {told}. The log says why."
         raise Refusal(503, "not_ready", detail, retry_after=5)
     with state.db.read() as session:
-        totals.jobs_by_state(session)
+        counts.jobs_by_state(session)
     return {"status": "ok"}
 
 

@@ -1,0 +1,1 @@
+"""The networks, datasets and indexes that there are, found without running a network."""

@@ -1,0 +1,1 @@
+"""The `deconvnet` command: one module for each of its commands."""

@@ -1,0 +1,1 @@
+"""Units of work: what they are, where they run, what is kept of them."""

@@ -1,0 +1,1 @@
+"""The database: tables, statements, and the differences between SQLite and PostgreSQL."""

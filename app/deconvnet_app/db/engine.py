@@ -14,9 +14,8 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from sqlalchemy.orm import Session
 
 from deconvnet_app.db import postgres, sqlite
-from deconvnet_app.db.jobs import CHANGED
-from deconvnet_app.db.models import Base
-from deconvnet_app.db.refusals import damage, disk_refusal
+from deconvnet_app.db.errors import damage, disk_refusal
+from deconvnet_app.db.models import CHANGED, Base
 from deconvnet_app.errors import DatabaseError_
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,11 @@ from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
-from deconvnet_app.db.models import Counter, Event, IdempotencyKey, Item, Job, JsonObject
+from deconvnet_app.db.models import CHANGED, Counter, Event, IdempotencyKey, Item, Job, JsonObject
 
 ACTIVE = ("queued", "running", "cancelling")
 TERMINAL = ("succeeded", "failed", "cancelled", "expired")
 JOB_STATES = (*ACTIVE, *TERMINAL)
-CHANGED = "changed jobs"
 ITEM_STATES = ("pending", "running", "succeeded", "failed", "skipped")
 
 

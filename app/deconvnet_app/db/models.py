@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from deconvnet_app.db.columns import Number, Object, Text, Texts, Whole
+from deconvnet_app.db.column_types import Number, Object, Text, Texts, Whole
 
 JsonObject = dict[str, Any]
+
+CHANGED = "changed jobs"  # in a session's info: the ids of jobs that it has changed
 
 
 class Base(DeclarativeBase):

@@ -1,0 +1,1 @@
+"""What pages and API share: the guard, checks, files with ranges, problems, the protocol."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deconvnet_app.errors import Refusal
-from deconvnet_app.imaging import zygote
+from deconvnet_app.imaging import forkserver
 from deconvnet_app.imaging.reencode import Limits, Made
 
 _PATIENCE_S = 30.0  # for a free process, and beyond the fork's own deadline for its answer
@@ -24,7 +24,7 @@ _HEAD_MOST = 1 << 16
 _PROGRAM = """
 import sys
 sys.path[:] = {path!r}
-from deconvnet_app.imaging.zygote import main
+from deconvnet_app.imaging.forkserver import main
 main({descriptor})
 """
 
@@ -81,7 +81,7 @@ class Decoder:
 
 
 class _Zygote:
-    """One process of `deconvnet_app.imaging.zygote`."""
+    """One process of `deconvnet_app.imaging.forkserver`."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
@@ -104,7 +104,7 @@ class _Zygote:
                 start_new_session=True,
                 cwd="/",
             )
-        ours.settimeout(zygote.WALL_S + _PATIENCE_S)
+        ours.settimeout(forkserver.WALL_S + _PATIENCE_S)
         self._control = ours
         return ours
 
@@ -117,7 +117,7 @@ class _Zygote:
         control = self.start()
         near, far = socket.socketpair()
         with near:
-            near.settimeout(zygote.WALL_S + _PATIENCE_S)
+            near.settimeout(forkserver.WALL_S + _PATIENCE_S)
             with far:
                 socket.send_fds(control, [b"\0"], [far.fileno()])
             answer = bytearray()
@@ -127,7 +127,7 @@ class _Zygote:
                 near.shutdown(socket.SHUT_WR)
                 while len(answer) <= most and (piece := near.recv(1 << 20)):
                     answer += piece
-        return bytes(answer), zygote.REPORT.unpack(_receive(control, zygote.REPORT.size))
+        return bytes(answer), forkserver.REPORT.unpack(_receive(control, forkserver.REPORT.size))
 
     def kill(self) -> None:
         """End it and its fork, if it runs."""
@@ -148,7 +148,7 @@ def _receive(stream: socket.socket, size: int) -> bytes:
 
 
 def _asked(one: _Zygote, data: bytes, limits: Limits) -> tuple[bytes, tuple[int, float, int]]:
-    request = zygote.REQUEST.pack(limits.pixels, limits.side, limits.of_dataset) + data
+    request = forkserver.REQUEST.pack(limits.pixels, limits.side, limits.of_dataset) + data
     most = 4 * limits.pixels + (1 << 20)  # noise as PNG takes three bytes a pixel
     for _ in range(2):
         try:
@@ -167,8 +167,8 @@ def _outcome(answer: bytes, report: tuple[int, float, int]) -> Outcome:
     code = os.waitstatus_to_exitcode(status)
     if code:
         return Outcome(_ended(code), b"", cpu_s, memory_bytes)
-    start = zygote.LENGTH.size
-    (length,) = zygote.LENGTH.unpack_from(answer)
+    start = forkserver.LENGTH.size
+    (length,) = forkserver.LENGTH.unpack_from(answer)
     told = json.loads(answer[start : start + min(length, _HEAD_MOST)])
     made = Made(**{**told, "notes": tuple(told["notes"])})
     return Outcome(made, answer[start + length :], cpu_s, memory_bytes)
@@ -176,11 +176,13 @@ def _outcome(answer: bytes, report: tuple[int, float, int]) -> Outcome:
 
 def _ended(code: int) -> Made:
     """Why a fork has ended before its time: `code` is its exit code, or minus a signal."""
-    megabytes = zygote.MEMORY_BYTES // 10**6
+    megabytes = forkserver.MEMORY_BYTES // 10**6
     costly = {
-        -signal.SIGXCPU: f"takes more than {zygote.READING_CPU_S} s of processor time to decode.",
-        -signal.SIGALRM: f"takes more than {zygote.WALL_S:g} s to decode.",
-        zygote.OUT_OF_MEMORY: f"takes more than {megabytes} MB of memory to decode.",
+        -signal.SIGXCPU: (
+            f"takes more than {forkserver.READING_CPU_S} s of processor time to decode."
+        ),
+        -signal.SIGALRM: f"takes more than {forkserver.WALL_S:g} s to decode.",
+        forkserver.OUT_OF_MEMORY: f"takes more than {megabytes} MB of memory to decode.",
     }
     if code in costly:
         return Made(422, "too_costly", f"{costly[code]} Save it again, smaller, and retry.")

@@ -1,0 +1,1 @@
+"""Jobs: what they wait for, what became of them, and who tidies up."""

@@ -22,7 +22,7 @@ from deconvnet_app.db import jobs as store
 from deconvnet_app.db.engine import Database
 from deconvnet_app.db.models import Job
 from deconvnet_app.errors import DamagedError, Refusal, StorageFullError
-from deconvnet_app.jobs.changes import Change, failure, hopeless, said, success, unstorable
+from deconvnet_app.jobs.outcomes import Change, failure, hopeless, said, success, unstorable
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Plain functions that pages, API and commands call; no HTTP, no SQL."""

@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from deconvnet_app.contexts import Page
 from deconvnet_app.http.files import without_ranges
 from deconvnet_app.settings import share_dir
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls
+from deconvnet_app.web.page import Page
 
 Made = Page | Response
 H = TypeVar("H", bound=Callable[..., Any])

@@ -1,0 +1,1 @@
+"""Units and scans on a Ray cluster that the user runs."""

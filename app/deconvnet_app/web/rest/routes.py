@@ -2,11 +2,10 @@
 
 from fastapi import APIRouter, Request
 
-from deconvnet_app.contexts import RestPage
-from deconvnet_app.parts import Call, CallGroup
 from deconvnet_app.urls import Urls, twin
+from deconvnet_app.web.formatting import curl
 from deconvnet_app.web.render import add_page, state_of
-from deconvnet_app.web.words import curl
+from deconvnet_app.web.rest.context import Call, CallGroup, RestPage
 
 router = APIRouter()
 

@@ -10,15 +10,15 @@ from deconvnet.address import Unit
 from deconvnet.analyses.filters import DEAD, DOMINANT
 from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.compute.spec import UnitError, UnitResult
-from deconvnet_app.contexts import FiltersPage
-from deconvnet_app.parts import Crop, Fact, FilterCell, Link
 from deconvnet_app.services import explain, models
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.figures import distribution, inset
-from deconvnet_app.web.present import Description
+from deconvnet_app.web.cards import Description
+from deconvnet_app.web.charts import distribution, inset
+from deconvnet_app.web.components import Crop, Fact, Link
+from deconvnet_app.web.filters.context import FilterCell, FiltersPage
+from deconvnet_app.web.formatting import number, shape
 from deconvnet_app.web.render import add_page, state_of
-from deconvnet_app.web.words import number, shape
 
 router = APIRouter()
 

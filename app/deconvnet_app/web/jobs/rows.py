@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from deconvnet_app.parts import JobRow
 from deconvnet_app.services.job_views import JobView
 from deconvnet_app.urls import Urls
-from deconvnet_app.web.words import ago, number, span
+from deconvnet_app.web.components import JobRow
+from deconvnet_app.web.formatting import ago, number, span
 
 Tone = Literal["calm", "busy", "good", "bad"]
 

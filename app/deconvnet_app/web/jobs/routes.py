@@ -13,19 +13,19 @@ from starlette.datastructures import FormData, UploadFile
 from deconvnet import methods
 from deconvnet.methods import Method
 from deconvnet.naming import distinct
-from deconvnet_app.contexts import JobPage, JobsPage
 from deconvnet_app.errors import Refusal, invalid
 from deconvnet_app.numbers import BEYOND, whole_number
-from deconvnet_app.parts import Fact, JobItem, Link, Option, Picture
 from deconvnet_app.services import jobs, models, uploads
 from deconvnet_app.services.job_views import ItemView, JobRequest
 from deconvnet_app.services.units import spatial_layers
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.fields import make_fields, read_fields
-from deconvnet_app.web.jobrows import TONES, job_row
+from deconvnet_app.web.components import Fact, Link, Option, Picture
+from deconvnet_app.web.formatting import TOKEN_IS, curl, number, stamp
+from deconvnet_app.web.forms import make_fields, read_fields
+from deconvnet_app.web.jobs.context import JobItem, JobPage, JobsPage
+from deconvnet_app.web.jobs.rows import TONES, job_row
 from deconvnet_app.web.render import add_page, html, state_of
-from deconvnet_app.web.words import TOKEN_IS, curl, number, stamp
 
 router = APIRouter()
 

@@ -6,13 +6,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from deconvnet_app.compute.spec import UnitResult
-from deconvnet_app.parts import Fact, GridTable, LegendRow, Link, OcclusionResult, Panel, Picture
 from deconvnet_app.services.explain import read_array
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls
+from deconvnet_app.web.components import Fact, Link, Picture
+from deconvnet_app.web.formatting import number, percent, short
+from deconvnet_app.web.occlusion.context import GridTable, LegendRow, OcclusionResult, Panel
+from deconvnet_app.web.occlusion.progress import thinned
 from deconvnet_app.web.render import static
-from deconvnet_app.web.underway import thinned
-from deconvnet_app.web.words import number, percent, short
 
 _DIVERGING = "img/diverging.png"
 _SEQUENTIAL = "img/sequential.png"

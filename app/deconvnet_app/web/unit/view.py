@@ -5,13 +5,14 @@ from deconvnet.graph.describe import rules_of
 from deconvnet.index.reader import Hit, UnitStats
 from deconvnet.index.store import COLUMNS
 from deconvnet_app.catalog.indexes import Opened
-from deconvnet_app.parts import Crop, Fact, Link, Pair
 from deconvnet_app.services.explain import Sheet
 from deconvnet_app.services.units import class_name
 from deconvnet_app.urls import Urls
-from deconvnet_app.web.figures import crops, cut
-from deconvnet_app.web.present import has_pictures, layer_row
-from deconvnet_app.web.words import count, number, percent
+from deconvnet_app.web.cards import has_pictures, layer_row
+from deconvnet_app.web.charts import crops, cut
+from deconvnet_app.web.components import Crop, Fact, Link
+from deconvnet_app.web.formatting import count, number, percent
+from deconvnet_app.web.unit.context import Pair
 
 
 def unit_facts(opened: Opened, unit: Unit, stats: UnitStats) -> list[Fact]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import exc
 from sqlalchemy.exc import DBAPIError
 
-from deconvnet_app.db.columns import UnreadableError
+from deconvnet_app.db.column_types import UnreadableError
 from deconvnet_app.errors import AppError, DamagedError, StorageFullError
 
 _PRIMARY = 0xFF  # SQLite's extended codes carry the primary one in their lowest byte

@@ -8,13 +8,10 @@ from fastapi import APIRouter, Query, Request
 
 from deconvnet.index.reader import LayerStats
 from deconvnet_app.catalog.indexes import Opened
-from deconvnet_app.contexts import LayerPage
-from deconvnet_app.parts import Fact, Link, Option
 from deconvnet_app.services import models
 from deconvnet_app.services.units import class_name, require_layer, select, statistic
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.figures import distribution
-from deconvnet_app.web.present import (
+from deconvnet_app.web.cards import (
     index_provenance,
     index_query,
     layer_card,
@@ -23,8 +20,11 @@ from deconvnet_app.web.present import (
     neighbours,
     unit_tile,
 )
+from deconvnet_app.web.charts import distribution
+from deconvnet_app.web.components import Fact, Link, Option
+from deconvnet_app.web.formatting import count, number, percent
+from deconvnet_app.web.layer.context import LayerPage
 from deconvnet_app.web.render import add_page, state_of
-from deconvnet_app.web.words import count, number, percent
 
 router = APIRouter()
 

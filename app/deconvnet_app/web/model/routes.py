@@ -5,11 +5,9 @@ import asyncio
 from fastapi import APIRouter, Request
 
 from deconvnet_app.catalog.indexes import Opened
-from deconvnet_app.contexts import ModelPage
-from deconvnet_app.parts import LayerCard, Link
 from deconvnet_app.services import models
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.present import (
+from deconvnet_app.web.cards import (
     Description,
     index_card,
     index_provenance,
@@ -18,6 +16,8 @@ from deconvnet_app.web.present import (
     model_card,
     model_facts,
 )
+from deconvnet_app.web.components import LayerCard, Link
+from deconvnet_app.web.model.context import ModelPage
 from deconvnet_app.web.render import add_page, state_of
 
 router = APIRouter()

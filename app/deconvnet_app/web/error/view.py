@@ -5,10 +5,10 @@ from http import HTTPStatus
 from fastapi import Request
 from fastapi.responses import Response
 
-from deconvnet_app.contexts import ErrorPage
 from deconvnet_app.http.problems import Problem
-from deconvnet_app.parts import Link
 from deconvnet_app.urls import Urls
+from deconvnet_app.web.components import Link
+from deconvnet_app.web.error.context import ErrorPage
 from deconvnet_app.web.render import html
 
 # Not for who has yet to sign in: each of them would ask for the same.

@@ -6,11 +6,19 @@ from typing import Any
 from deconvnet.address import Unit
 from deconvnet.index.store import COLUMNS
 from deconvnet_app.catalog.indexes import Opened
-from deconvnet_app.parts import Fact, IndexCard, LayerCard, Link, ModelCard, Picture, UnitTile
 from deconvnet_app.services.units import class_name, telling
 from deconvnet_app.urls import Urls
-from deconvnet_app.web.figures import field, volume
-from deconvnet_app.web.words import ago, count, number, percent, shape, stamp
+from deconvnet_app.web.charts import field, volume
+from deconvnet_app.web.components import (
+    Fact,
+    IndexCard,
+    LayerCard,
+    Link,
+    ModelCard,
+    Picture,
+    UnitTile,
+)
+from deconvnet_app.web.formatting import ago, count, number, percent, shape, stamp
 
 Description = Mapping[str, Any]  # a network in JSON values, as deconvnet.graph.describe gives it
 

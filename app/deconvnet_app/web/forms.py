@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from deconvnet_app.parts import Field, Option
+from deconvnet_app.web.components import Field, Option
 
 Schema = Mapping[str, Any]
 

@@ -15,18 +15,18 @@ from deconvnet import methods
 from deconvnet.address import Unit
 from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
-from deconvnet_app.contexts import OcclusionPage
 from deconvnet_app.errors import Refusal
-from deconvnet_app.parts import Fact, Link, Option, Picture, Underway
 from deconvnet_app.services import explain, models, uploads
 from deconvnet_app.services.units import class_name, spatial_layers, telling
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.fields import make_fields
-from deconvnet_app.web.maps import make_result
+from deconvnet_app.web.components import Fact, Link, Option, Picture
+from deconvnet_app.web.formatting import percent, short
+from deconvnet_app.web.forms import make_fields
+from deconvnet_app.web.occlusion.context import OcclusionPage, Underway
+from deconvnet_app.web.occlusion.progress import complete, incomplete
+from deconvnet_app.web.occlusion.view import make_result
 from deconvnet_app.web.render import add_page, html, state_of
-from deconvnet_app.web.underway import complete, incomplete
-from deconvnet_app.web.words import percent, short
 
 router = APIRouter()
 

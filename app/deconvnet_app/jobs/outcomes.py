@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from deconvnet_app.compute.spec import UnitError, UnitResult, WorkerLostError
 from deconvnet_app.db import jobs as store
+from deconvnet_app.db.errors import never_taken
 from deconvnet_app.db.models import Job, JsonObject
-from deconvnet_app.db.refusals import never_taken
 from deconvnet_app.errors import DamagedError
 
 MOST_DEATHS = 3

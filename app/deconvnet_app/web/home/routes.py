@@ -8,15 +8,11 @@ from fastapi.responses import RedirectResponse
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError
 from deconvnet_app.catalog.indexes import Opened
-from deconvnet_app.contexts import HomePage
-from deconvnet_app.parts import Feature, LayerCard, Link
 from deconvnet_app.services import jobs, models
 from deconvnet_app.services.units import spatial_layers, telling
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.figures import crops
-from deconvnet_app.web.jobrows import job_row
-from deconvnet_app.web.present import (
+from deconvnet_app.web.cards import (
     has_pictures,
     index_provenance,
     layer_card,
@@ -25,8 +21,12 @@ from deconvnet_app.web.present import (
     unit_sentence,
     unit_tile,
 )
+from deconvnet_app.web.charts import crops
+from deconvnet_app.web.components import LayerCard, Link
+from deconvnet_app.web.formatting import number
+from deconvnet_app.web.home.context import Feature, HomePage
+from deconvnet_app.web.jobs.rows import job_row
 from deconvnet_app.web.render import add_page, state_of
-from deconvnet_app.web.words import number
 
 router = APIRouter()
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deconvnet_app.compute.spec import Progress, UnitResult
-from deconvnet_app.parts import Underway
-from deconvnet_app.web.words import brief, count, number
+from deconvnet_app.web.formatting import brief, count, number
+from deconvnet_app.web.occlusion.context import Underway
 
 
 def thinned(facts: Mapping[str, Any], stride: int) -> str:

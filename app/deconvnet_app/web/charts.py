@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deconvnet.index.store import COLUMNS
-from deconvnet_app.parts import Bar, Chart, Crop
-from deconvnet_app.web.words import count, number
+from deconvnet_app.web.components import Bar, Chart, Crop
+from deconvnet_app.web.formatting import count, number
 
 _HEIGHT = 60.0
 _BINS = 32

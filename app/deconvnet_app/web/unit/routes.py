@@ -10,14 +10,24 @@ from deconvnet.address import Unit
 from deconvnet.errors import AddressError
 from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.compute.spec import UnitError
-from deconvnet_app.contexts import UnitPage
 from deconvnet_app.errors import Refusal
-from deconvnet_app.parts import Link
 from deconvnet_app.services import models
 from deconvnet_app.services.explain import Contrast, Sheet, rule_sheet
 from deconvnet_app.services.units import require_layer, similar
 from deconvnet_app.urls import Urls, twin
-from deconvnet_app.web.evidence import (
+from deconvnet_app.web.cards import (
+    has_pictures,
+    index_provenance,
+    index_query,
+    layer_links,
+    unit_sentence,
+    unit_tile,
+)
+from deconvnet_app.web.charts import histogram
+from deconvnet_app.web.components import Link
+from deconvnet_app.web.render import add_page, state_of
+from deconvnet_app.web.unit.context import UnitPage
+from deconvnet_app.web.unit.view import (
     citation,
     class_facts,
     contrast_links,
@@ -26,16 +36,6 @@ from deconvnet_app.web.evidence import (
     rule_links,
     unit_facts,
 )
-from deconvnet_app.web.figures import histogram
-from deconvnet_app.web.present import (
-    has_pictures,
-    index_provenance,
-    index_query,
-    layer_links,
-    unit_sentence,
-    unit_tile,
-)
-from deconvnet_app.web.render import add_page, state_of
 
 router = APIRouter()
 
