@@ -18,6 +18,7 @@ from deconvnet_app.api import openapi
 from deconvnet_app.artifacts import ArtifactStore, remove_unfinished
 from deconvnet_app.catalog.datasets import Datasets
 from deconvnet_app.catalog.indexes import IndexCatalog
+from deconvnet_app.compute.backends.choose import make_backend
 from deconvnet_app.compute.scheduler import Compute
 from deconvnet_app.db import counts
 from deconvnet_app.db.engine import Database
@@ -81,7 +82,7 @@ def make_state(settings: Settings) -> AppState:
     """The application's parts, none of them started."""
     artifacts = ArtifactStore(settings.data_dir / "artifacts", settings.artifact_bytes)
     metrics = Metrics()
-    compute = Compute(settings, artifacts, metrics)
+    compute = Compute(settings, artifacts, metrics, make_backend(settings))
     progress = Progress()
     db = Database(settings.database_place, progress.changed, settings.address)
     datasets = Datasets(settings.datasets)

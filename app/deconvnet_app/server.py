@@ -8,11 +8,11 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from deconvnet_app import logs
 from deconvnet_app.errors import PortError
 from deconvnet_app.http.protocol import punctual
-from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
 
 
@@ -39,12 +39,17 @@ class _Server(uvicorn.Server):
         self._ready()
 
 
-def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
+def serve(
+    settings: Settings,
+    make_app: Callable[[Settings], FastAPI],
+    announce: Callable[[Settings], None],
+) -> None:
     """Serve until a signal says to end; then running work has `settings.drain_s` seconds to finish.
 
     SIGTERM and SIGINT do, and SIGHUP, which a closed terminal sends, unless it is ignored (nohup).
 
     Args:
+        make_app: makes the application, once the port is known.
         announce: is given the settings, with the port there is, once the server answers.
 
     Raises:
@@ -57,7 +62,8 @@ def serve(settings: Settings, announce: Callable[[Settings], None]) -> None:
             signal.signal(number, _leave)
     with listen(settings) as listening:
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
-        asyncio.run(_serve(settings, listening, announce))
+        application = make_app(settings)
+        asyncio.run(_serve(application, settings, listening, announce))
 
 
 def _leave(number: int, frame: object) -> None:
@@ -67,9 +73,11 @@ def _leave(number: int, frame: object) -> None:
 
 
 async def _serve(
-    settings: Settings, listening: socket.socket, announce: Callable[[Settings], None]
+    application: FastAPI,
+    settings: Settings,
+    listening: socket.socket,
+    announce: Callable[[Settings], None],
 ) -> None:
-    application = create_app(settings)
     config = uvicorn.Config(
         application,
         lifespan="off",

@@ -1,11 +1,11 @@
 """What the running application consists of."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from deconvnet_app.access import Access
 from deconvnet_app.artifacts import ArtifactStore
 from deconvnet_app.catalog.datasets import Datasets
+from deconvnet_app.catalog.indexes import IndexCatalog
 from deconvnet_app.compute.scheduler import Compute
 from deconvnet_app.db.engine import Database
 from deconvnet_app.imaging.decoder import Decoder
@@ -14,9 +14,6 @@ from deconvnet_app.jobs.janitor import Janitor
 from deconvnet_app.jobs.watchers import Progress
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
-
-if TYPE_CHECKING:
-    from deconvnet_app.catalog.indexes import IndexCatalog
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class AppState:
     db: Database
     jobs: Coordinator
     datasets: Datasets
-    indexes: "IndexCatalog"
+    indexes: IndexCatalog
     progress: Progress
     janitor: Janitor
     keys_in_flight: set[str] = field(default_factory=set)

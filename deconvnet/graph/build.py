@@ -23,7 +23,7 @@ from deconvnet.errors import GraphError, UnknownOpError, nearest, reason
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.canonicalise import as_maps
 from deconvnet.graph.fx import attribute, call, recorded, require_traceable
-from deconvnet.graph.nodes import Node, like, prune, run
+from deconvnet.graph.nodes import Graph, Node, like, prune, run
 from deconvnet.graph.verify import buffers_kept, eval_copy, verify
 from deconvnet.ops import (
     activation,
@@ -308,22 +308,6 @@ def _flatten(value: Any) -> Iterator[Any]:
             yield from _flatten(item)
     else:
         yield value
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A module as a graph.
-
-    Attributes:
-        module: an eval copy of it, which shares its parameters.
-        nodes: in order of execution, the input first, the output last.
-        read: the parameters and buffers that `forward` computes constants from; those constants
-            are in the nodes.
-    """
-
-    module: nn.Module
-    nodes: tuple[Node, ...]
-    read: tuple[Tensor, ...]
 
 
 @torch.no_grad()

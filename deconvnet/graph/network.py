@@ -11,10 +11,9 @@ from deconvnet.data.preprocess import Preprocess
 from deconvnet.errors import AddressError, ProjectionError, nearest
 from deconvnet.geometry.pull import plan
 from deconvnet.geometry.region import INPUT, Patch, Region
-from deconvnet.graph.build import Graph
 from deconvnet.graph.content import content
 from deconvnet.graph.layers import Layer, LayerTable, layer_table
-from deconvnet.graph.nodes import Node, Rules, like, rules, without_rule
+from deconvnet.graph.nodes import Graph, Node, Rules, like, rules, without_rule
 from deconvnet.ops.base import Rule
 from deconvnet.ops.derived import state
 

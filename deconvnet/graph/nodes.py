@@ -36,6 +36,22 @@ class Node:
         return None if self.op is None else self.op.window
 
 
+@dataclass(frozen=True)
+class Graph:
+    """A module as a graph.
+
+    Attributes:
+        module: an eval copy of it, which shares its parameters.
+        nodes: in order of execution, the input first, the output last.
+        read: the parameters and buffers that `forward` computes constants from; those constants
+            are in the nodes.
+    """
+
+    module: nn.Module
+    nodes: tuple[Node, ...]
+    read: tuple[Tensor, ...]
+
+
 def run(nodes: Sequence[Node], x: Tensor) -> Tensor:
     """The last node's value, plainly."""
     values = [x]

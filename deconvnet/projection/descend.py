@@ -48,7 +48,14 @@ class _Descent:
         """
         place = self.net.find(self.layer)
         end, value = descend_head(
-            self.net, self.kept, self.backward, place, self.group, channels.tolist(), heights
+            self.net,
+            self.kept,
+            self.backward,
+            place,
+            self.group.seed,
+            self.group.boxes,
+            channels.tolist(),
+            heights,
         )
         self.values[end] = value
         for above in range(end, INPUT, -1):

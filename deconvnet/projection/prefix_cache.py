@@ -20,12 +20,11 @@ from torch import Tensor
 
 from deconvnet.execution.memory import budget
 from deconvnet.execution.patches import blank, moved
-from deconvnet.geometry.boxes import Boxes, inside, whole
+from deconvnet.geometry.boxes import Boxes, NodeBoxes, inside, whole
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule
 from deconvnet.ops.derived import State, state
-from deconvnet.projection.batches import Group
 
 _BYTES = 64 * 2**20
 _SHARE = 8  # of the memory budget, at most one part in so many
@@ -178,7 +177,8 @@ def descend_head(
     kept: Mapping[int, Tensor],
     backward: BackwardRule,
     place: int,
-    group: Group,
+    seed: Boxes,
+    boxes: NodeBoxes,
     channels: Sequence[int],
     heights: Tensor,
 ) -> tuple[int, Tensor]:
@@ -186,19 +186,21 @@ def descend_head(
 
     Args:
         kept: what each node kept of the pass up.
+        seed: where the activations are in their layer's map.
+        boxes: what they see of every map below it.
         heights: what each is seeded with, [n].
 
     Returns:
-        That node, and what has come to it: [n, c, h, w] on the group's box, or [n, …] where it
+        That node, and what has come to it: [n, c, h, w] on its boxes, or [n, …] where it
         is no map.
     """
     nodes = passed(net, kept, place)
     end = net.nodes[nodes[-1]].inputs[0] if nodes else place
     heads, now = heads_of(net), state(_weights(net, nodes))
     found: Tensor | None = None
-    boxes = group.boxes[end]
+    frame = boxes[end]
     signs = heights.sign().tolist()
-    seeds = zip(group.seed.tops, group.seed.lefts, channels, signs, heights.abs(), strict=True)
+    seeds = zip(seed.tops, seed.lefts, channels, signs, heights.abs(), strict=True)
     for i, (y, x, channel, sign, height) in enumerate(seeds):
         steps = _steps(net, nodes, end, y, x)
         value = heads.of(now, backward, steps, channel, -1.0 if sign < 0 else 1.0)
@@ -208,8 +210,8 @@ def descend_head(
             continue
         own = steps[-1].boxes
         if found is None:
-            found = blank(value, len(signs), boxes.height, boxes.width, 0)
-        top, left = own.tops[0] - boxes.tops[i], own.lefts[0] - boxes.lefts[i]
+            found = blank(value, len(signs), frame.height, frame.width, 0)
+        top, left = own.tops[0] - frame.tops[i], own.lefts[0] - frame.lefts[i]
         torch.mul(
             value[0], height, out=found[i, :, top : top + own.height, left : left + own.width]
         )

@@ -25,13 +25,14 @@ KILLER, SLEEPER, SLOW = (255, 0, 255), (255, 255, 0), (0, 255, 255)
 SERVE = """
 import signal, sys
 from deconvnet_app.errors import AppError
+from deconvnet_app.main import create_app
 from deconvnet_app.server import serve
 from deconvnet_app.settings import Settings
 if __name__ == "__main__":
     settings = Settings.model_validate_json(sys.argv[1])
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
     try:
-        serve(settings, lambda settings: print(settings.address, flush=True))
+        serve(settings, create_app, lambda settings: print(settings.address, flush=True))
     except AppError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -8,6 +8,7 @@ import pytest
 
 from deconvnet_app.artifacts import ArtifactStore
 from deconvnet_app.compute.backends.base import Backend, Lost, Outcome
+from deconvnet_app.compute.backends.choose import make_backend
 from deconvnet_app.compute.backends.process import ProcessBackend
 from deconvnet_app.compute.scheduler import Compute, Priority
 from deconvnet_app.compute.spec import Progress, UnitResult, UnitSpec, WorkerLostError
@@ -95,7 +96,9 @@ def test_a_unit_that_is_told_to_stop_leaves_its_worker_alive(
 @pytest.fixture
 def compute(tiny_settings: Make) -> Iterator[Compute]:
     settings = tiny_settings(backend="process")
-    compute = Compute(settings, ArtifactStore(settings.data_dir / "artifacts"), Metrics())
+    compute = Compute(
+        settings, ArtifactStore(settings.data_dir / "artifacts"), Metrics(), make_backend(settings)
+    )
     compute.start()
     yield compute
     compute.stop(10)

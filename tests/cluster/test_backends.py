@@ -233,7 +233,9 @@ def test_a_unit_past_its_deadline_is_killed_and_the_next_one_is_computed(
 ) -> None:
     ready(backend)
     inline = settings.model_copy(update={"backend": "inline", "unit_timeout_s": 2.0})
-    compute = Compute(inline, ArtifactStore(settings.data_dir / "artifacts"), Metrics())
+    compute = Compute(
+        inline, ArtifactStore(settings.data_dir / "artifacts"), Metrics(), make_backend(inline)
+    )
     compute.backend = Kept(backend)
     compute.start()
     hanging = compute.submit(stored(settings, SLEEPER), Priority.JOB)

@@ -147,9 +147,10 @@ def run_server(settings: "Settings") -> None:
     Raises:
         AppError: the port is taken; the data directory is another's or cannot be used.
     """
+    from deconvnet_app.main import create_app
     from deconvnet_app.server import serve
 
-    serve(settings, _announce)
+    serve(settings, create_app, _announce)
 
 
 def _announce(settings: "Settings") -> None:

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 
 from deconvnet_app.artifacts import ArtifactStore
 from deconvnet_app.catalog.models import fingerprint, model_source
-from deconvnet_app.compute.backends.base import Lost, Outcome
-from deconvnet_app.compute.backends.choose import make_backend
+from deconvnet_app.compute.backends.base import Backend, Lost, Outcome
 from deconvnet_app.compute.cache import ResultCache
 from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec, WorkerLostError
 from deconvnet_app.errors import AppError
@@ -96,14 +95,17 @@ class Compute:
         settings: which models there are, and the deadline of a unit.
         artifacts: where pictures and arrays go.
         metrics: is told of units' times and workers' deaths.
+        backend: where units run.
     """
 
-    def __init__(self, settings: Settings, artifacts: ArtifactStore, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, artifacts: ArtifactStore, metrics: Metrics, backend: Backend
+    ) -> None:
         self.settings = settings
         self._metrics = metrics
         self.artifacts = artifacts
         self.cache = ResultCache(settings.data_dir / "results", artifacts)
-        self.backend = make_backend(settings)
+        self.backend = backend
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._queue: list[Task] = []

@@ -71,7 +71,7 @@ class OcclusionResult(Context):
 
 
 class OcclusionPage(Page):
-    """The occlusion laboratory; its whole state is the URL."""
+    """The occlusion page; its whole state is the URL."""
 
     models: list[Option]
     image: str

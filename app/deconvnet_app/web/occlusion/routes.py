@@ -1,4 +1,4 @@
-"""The occlusion laboratory: a picture, a sliding square, and what it does to the answer."""
+"""The occlusion page: a picture, a sliding square, and what it does to the answer."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ _WAIT_S = 5.0  # for the first thing there is to show; with it, the page goes on
 _WAIT_FORM_S = 1.0  # for the numbers that an empty form begins with
 _SAMPLES = 15
 _MIB = 1024 * 1024
-_MAPS = "#lab-main"  # on a narrow screen the maps stand below the controls
+_MAPS = "#occlusion-main"  # on a narrow screen the maps stand below the controls
 
 
 @dataclass(frozen=True)

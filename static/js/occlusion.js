@@ -16,7 +16,7 @@ async function redraw(event) {
   window.history.replaceState({}, "", url);
   const stop = document.getElementById("stop"); // what was under way is no longer wanted
   if (stop) fetch(stop.action, { method: "POST", body: new URLSearchParams(new FormData(stop)), redirect: "manual" }).catch(() => {});
-  const parts = document.getElementById("samples") ? ["#lab-main", "#samples"] : ["#lab-main"];
+  const parts = document.getElementById("samples") ? ["#occlusion-main", "#samples"] : ["#occlusion-main"];
   if (await swap(url, ...parts)) say("The maps are redrawn");
 }
 
