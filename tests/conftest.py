@@ -13,6 +13,8 @@ from PIL import Image
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
 
+pytest_plugins = ["tests.support.server"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

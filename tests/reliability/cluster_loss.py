@@ -118,7 +118,7 @@ def main() -> int:
     if importlib.util.find_spec("ray") is None:
         print("Ray is not installed: nothing was tried.")
         return 0
-    from tests.cluster.ray_cluster import ray_cluster
+    from tests.support.ray_cluster import ray_cluster
 
     found = Found()
     with tempfile.TemporaryDirectory() as name:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from deconvnet.address import Unit
 from deconvnet_app.settings import Settings
 from deconvnet_app.urls import Urls, twin
-from tests.app.conftest import bearing
+from tests.support.server import bearing
 
 
 def _asked(settings: Settings) -> TestClient:

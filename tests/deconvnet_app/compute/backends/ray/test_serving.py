@@ -6,8 +6,8 @@ import pytest
 
 from deconvnet.client import Client
 from deconvnet_app.artifacts import sha256
-from tests.cluster.ray_cluster import RayCluster
 from tests.journeys.commands import start
+from tests.support.ray_cluster import RayCluster
 
 
 def test_a_job_over_a_dataset_is_computed_on_the_cluster(

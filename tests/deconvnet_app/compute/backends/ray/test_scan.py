@@ -16,8 +16,8 @@ from deconvnet.index.scan import Plan
 from deconvnet.index.shards import sharded
 from deconvnet_app.compute.backends.ray.cluster import Cluster
 from deconvnet_app.compute.backends.ray.scan import on_cluster
-from tests.app.conftest import TINY, png
-from tests.cluster.ray_cluster import RayCluster
+from tests.support.ray_cluster import RayCluster
+from tests.support.server import TINY, png
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from deconvnet.address import Unit
 from deconvnet_app.settings import Settings
 from deconvnet_app.urls import Urls, twin
-from tests.app.conftest import bearing
+from tests.support.server import bearing
 
 UNIT = Urls.unit("tiny", Unit("conv2", 3))
 LAYER = Urls.layer("tiny", "conv2")

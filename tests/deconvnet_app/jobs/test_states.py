@@ -1,6 +1,6 @@
 """Jobs and their items against a model of them, whatever happens in whatever order.
 
-At length: JOB_EXAMPLES=10000 pytest tests/app/test_job_states.py
+At length: JOB_EXAMPLES=10000 pytest tests/deconvnet_app/jobs/test_states.py
 """
 
 import os

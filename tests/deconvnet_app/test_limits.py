@@ -10,13 +10,10 @@ from fastapi.testclient import TestClient
 from deconvnet.client.client import SILENCE_S
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from tests.app import (
-    test_imaging,
-    test_job_events,
-    test_job_lifecycle,
-    test_jobs_durability,
-    test_slow_clients,
-)
+from tests.deconvnet_app.http import test_protocol
+from tests.deconvnet_app.imaging import test_decoder
+from tests.deconvnet_app.jobs import test_durability
+from tests.deconvnet_app.services import test_job_events, test_jobs
 
 BODY = {
     "model": "tiny",
@@ -29,18 +26,18 @@ SIZE = len(httpx2.Request("POST", "http://x", json=WHOLE).content)
 
 # Limits that need a running server, time or a hostile file, and the tests that pass them there.
 ELSEWHERE = {
-    "connections": test_slow_clients.test_a_connection_more_than_allowed_is_closed,
-    "receive_s": test_slow_clients.test_a_body_that_stops_is_answered_with_408,
-    "receive_bytes_per_s": test_slow_clients.test_a_body_slower_than_the_rate_is_refused,
+    "connections": test_protocol.test_a_connection_more_than_allowed_is_closed,
+    "receive_s": test_protocol.test_a_body_that_stops_is_answered_with_408,
+    "receive_bytes_per_s": test_protocol.test_a_body_slower_than_the_rate_is_refused,
     "unit_timeout_s": (
-        test_jobs_durability.test_a_unit_past_its_deadline_fails_alone_and_a_job_past_its_own_expires
+        test_durability.test_a_unit_past_its_deadline_fails_alone_and_a_job_past_its_own_expires
     ),
     "event_streams": test_job_events.test_more_followers_than_allowed_are_refused_for_a_while,
     "retention_s": (
-        test_job_lifecycle.test_jobs_uploads_and_results_of_pages_are_kept_for_the_retention_only
+        test_jobs.test_jobs_uploads_and_results_of_pages_are_kept_for_the_retention_only
     ),
-    "image_cpu_s": test_imaging.test_a_bomb_takes_its_limits_at_most,
-    "image_memory_bytes": test_imaging.test_a_picture_that_needs_too_much_memory_is_refused,
+    "image_cpu_s": test_decoder.test_a_bomb_takes_its_limits_at_most,
+    "image_memory_bytes": test_decoder.test_a_picture_that_needs_too_much_memory_is_refused,
 }
 
 

@@ -14,7 +14,7 @@ from deconvnet_app.compute.scheduler import Compute, Priority
 from deconvnet_app.compute.spec import Origin, Progress, UnitError, UnitResult, UnitSpec
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
-from tests.app.conftest import KILLER, SLEEPER, SLOW, png
+from tests.support.server import KILLER, SLEEPER, SLOW, png
 
 PICTURES = {"plain.png": png(), "other.png": png((200, 30, 90))}
 

@@ -23,8 +23,8 @@ from deconvnet_app.errors import DatabaseError_, StorageFullError
 from deconvnet_app.jobs import coordinator
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from tests.app.test_job_lifecycle import forget_claims, run
-from tests.app.test_jobs_durability import eventually
+from tests.deconvnet_app.jobs.test_durability import eventually
+from tests.deconvnet_app.services.test_jobs import forget_claims, run
 
 # Rules that no result of item 1 (or nothing at all about it) can be stored by.
 REFUSING = {

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from deconvnet_app.db import jobs as store
-from tests.app.test_job_lifecycle import forget_claims
+from tests.deconvnet_app.services.test_jobs import forget_claims
 
 BODY = {
     "model": "tiny",

@@ -13,7 +13,7 @@ from deconvnet_app.compute.resources import Resources, local_resources
 from deconvnet_app.compute.spec import UnitError, UnitResult, UnitSpec
 from deconvnet_app.compute.worker import perform
 from deconvnet_app.settings import Settings
-from tests.app.conftest import TINY, png
+from tests.support.server import TINY, png
 
 PARAMS = {"occlusion": {"size": 4, "stride": 2}}
 

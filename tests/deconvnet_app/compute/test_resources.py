@@ -17,8 +17,8 @@ from deconvnet_app.compute.resources import Resources, local_resources
 from deconvnet_app.compute.spec import Origin, UnitError, UnitSpec
 from deconvnet_app.main import create_app
 from deconvnet_app.settings import Settings
-from tests.app.test_imaging import many_scans
 from tests.deconvnet.data.test_image import CASES
+from tests.deconvnet_app.imaging.test_decoder import many_scans
 
 Make = Callable[..., Settings]
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from deconvnet_app.compute.backends.ray.cluster import Cluster, check
 from deconvnet_app.errors import ClusterError
 from deconvnet_app.settings import Settings
-from tests.cluster.ray_cluster import RayCluster, ray_cluster
 from tests.journeys.commands import run
+from tests.support.ray_cluster import RayCluster, ray_cluster
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from deconvnet import methods
 from deconvnet.data.image import SEVERAL_FRAMES
 from deconvnet_app.urls import Urls, twin
 from deconvnet_app.web.forms import make_fields, read_fields
-from tests.app.conftest import png
+from tests.support.server import png
 
 
 def _upload(client: TestClient, data: bytes, name: str = "a.png") -> str:

@@ -14,7 +14,7 @@ import deconvnet as dn
 from deconvnet.address import Unit
 from deconvnet_app.settings import Settings
 from deconvnet_app.urls import Urls, twin
-from tests.app.conftest import bearing
+from tests.support.server import bearing
 
 
 def _units(client: TestClient, **query: object) -> list[int]:

@@ -14,7 +14,7 @@ from deconvnet_app.compute.scheduler import Compute, Priority
 from deconvnet_app.compute.spec import Progress, UnitResult, UnitSpec, WorkerLostError
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
-from tests.app.conftest import SLOW, png
+from tests.support.server import SLOW, png
 
 Make = Callable[..., Settings]
 
