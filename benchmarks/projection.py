@@ -29,7 +29,6 @@ from benchmarks.common import (
 )
 from deconvnet.execution.forward import record
 from deconvnet.projection.descend import descend
-from deconvnet.projection.prefix_cache import forget
 
 captum = peer("captum.attr")
 
@@ -90,7 +89,7 @@ def measure(net: dn.Network, layer: str, x: Tensor, runs: int, device: str) -> l
     ours = partial(descend, net, recorded, layer, *index, values=one)
 
     def cold() -> Tensor:
-        forget(net)
+        net.refresh()
         return ours()
 
     truth = exact(net, layer, x[:1], index)
@@ -105,7 +104,7 @@ def measure(net: dn.Network, layer: str, x: Tensor, runs: int, device: str) -> l
     units = [f"{layer}:{ch}@{y},{col}" for ch, y, col in places]
 
     def each_its_own() -> object:
-        forget(net)
+        net.refresh()
         return dn.project(net, x[:n], units)
 
     paired = interleave(

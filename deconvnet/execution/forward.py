@@ -1,20 +1,20 @@
 """Running the graph upwards: logits, the maps of asked layers, or a record to project from."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deconvnet.data.decode import DecodedImage
-from deconvnet.execution.executor import _steps, alone
+from deconvnet.execution.executor import Compute, Step, alone, execute, joined, steps_to
 from deconvnet.execution.free_memory import give_back
 from deconvnet.execution.patches import cut, moved
 from deconvnet.geometry.boxes import NodeBoxes
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.batch import check_input
 from deconvnet.graph.network import Network
+from deconvnet.graph.nodes import Node
 from deconvnet.ops.base import BackwardRule, Norm, Rule
 
 
@@ -35,51 +35,80 @@ class Record:
     backward: BackwardRule
 
 
-def _walk(
-    net: Network,
-    x: Tensor,
-    places: Sequence[int],
-    backward: BackwardRule | None,
-    see: Callable[[int, Tensor], None] | None = None,
-) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """The values of `places`, and what was recorded; with `see`, it is shown them, none is kept."""
-    given, x = x, check_input(net, x)
-    steps = _steps(net, places)
-    uses = Counter(below for step in steps for below in step.inputs)
-    values: dict[int, Tensor] = {INPUT: x}
-    kept: dict[int, Tensor] = {}
-    asked = set(places) if see is None else set()
-    for place, below_it, joined in steps:
-        op = net.nodes[place].op
+def _whole(nodes: Sequence[Node], given: Tensor) -> Compute:
+    """Whole maps, overwriting what nothing else needs, but not the caller's tensor."""
+
+    def compute(step: Step, values: Mapping[int, Tensor], spent: bool) -> Tensor:
+        inputs = [values[below] for below in step.reads]
+        op = nodes[step.place].op
         assert op is not None
-        inputs = [values[below] for below in below_it]
-        if joined is not None:
-            values[place] = joined(*inputs)
-        elif backward is None:
-            spent = uses[below_it[0]] == len(inputs) == 1 and below_it[0] not in asked
-            if spent and alone(inputs[0], below_it[0], values, given):
-                values[place] = op.forward_over(inputs[0])
-            else:
-                values[place] = op.forward(*inputs)
+        if step.joined is not None:
+            return step.joined(*inputs)
+        if spent and alone(inputs[0], step.reads[0], values, given):
+            return op.forward_over(inputs[0])
+        return op.forward(*inputs)
+
+    return compute
+
+
+def _recorded(nodes: Sequence[Node], backward: BackwardRule, kept: dict[int, Tensor]) -> Compute:
+    """Whole maps, with what going down needs of each node put into `kept`."""
+
+    def compute(step: Step, values: Mapping[int, Tensor], spent: bool) -> Tensor:
+        del spent
+        inputs = [values[below] for below in step.reads]
+        op = nodes[step.place].op
+        assert op is not None
+        if step.joined is not None:
+            return step.joined(*inputs)
+        value, saved = op.record(backward, *inputs)
+        if saved is not None:
+            kept[step.place] = saved
+        return value
+
+    return compute
+
+
+def _recorded_on(
+    nodes: Sequence[Node], boxes: NodeBoxes, backward: BackwardRule, kept: dict[int, Tensor]
+) -> Compute:
+    """Parts of maps, each node's on its boxes, with what going down needs put into `kept`."""
+
+    def compute(step: Step, values: Mapping[int, Tensor], spent: bool) -> Tensor:
+        del spent
+        place, reads = step.place, step.reads
+        op, own = nodes[place].op, boxes[place]
+        assert op is not None
+        inputs = [values[i] for i in reads]
+        if op.window is None or all(
+            boxes[i].is_whole(map_size(nodes[i].shape)) for i in (place, *reads)
+        ):
+            value, saved = op.record(backward, *inputs)
         else:
-            values[place], saved = op.record(backward, *inputs)
-            if saved is not None:
-                kept[place] = saved
-        if see is not None and place in places:
-            see(place, values[place])
-        del inputs
-        for below in below_it:
-            uses[below] -= 1
-            if uses[below] == 0 and below not in asked:
-                values.pop(below, None)
-    return values, kept
+            seen = own.pull(op.window)
+            parts = [
+                moved(x, boxes[i], seen, op.pad_value) for i, x in zip(reads, inputs, strict=True)
+            ]
+            constant = op.constant
+            if constant is not None:
+                constant = cut(constant.to(parts[0]), [0] * len(parts[0]), own)
+            value, saved = op.record_patch(backward, *parts, constant=constant)
+        if saved is not None:
+            kept[place] = saved
+        return value
+
+    return compute
+
+
+def _steps(net: Network, places: Collection[int]) -> list[Step]:
+    return steps_to(net.nodes, places, net.planned(joined))
 
 
 @torch.no_grad()
 def run(net: Network, x: Tensor) -> Tensor:
     """The network's output for a batch: [n, 3, h, w] → [n, classes]."""
-    last = len(net.nodes) - 1
-    return _walk(net, x, [last], None)[0][last]
+    last = net.nodes[-1].name
+    return capture(net, x, [last])[last]
 
 
 @torch.no_grad()
@@ -97,7 +126,9 @@ def capture(net: Network, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]
         AddressError: no such layer. InputError: another shape, or NaN.
     """
     places = {layer: net.find(layer) for layer in layers}
-    values, _ = _walk(net, x, list(places.values()), None)
+    asked = places.values()
+    start = {INPUT: check_input(net, x)}
+    values = execute(_steps(net, asked), start, _whole(net.nodes, x), keep=asked)
     return {layer: values[place] for layer, place in places.items()}
 
 
@@ -115,10 +146,31 @@ def visit(
         named.setdefault(net.find(layer), []).append(layer)
 
     def show(place: int, maps: Tensor) -> None:
-        for layer in named[place]:
+        for layer in named.get(place, ()):
             see(layer, maps)
 
-    _walk(net, x, list(named), None, show)
+    start = {INPUT: check_input(net, x)}
+    execute(_steps(net, named), start, _whole(net.nodes, x), show=show)
+
+
+@torch.no_grad()
+def whole_maps(
+    nodes: Sequence[Node], order: Sequence[int], values: dict[int, Tensor]
+) -> dict[int, Tensor]:
+    """The values of nodes from those given, all of them kept; each by its own op.
+
+    Args:
+        order: the nodes to compute, in order of execution.
+    """
+
+    def compute(step: Step, values: Mapping[int, Tensor], spent: bool) -> Tensor:
+        del spent
+        op = nodes[step.place].op
+        assert op is not None
+        return op.forward(*(values[below] for below in step.reads))
+
+    steps = [Step(place, nodes[place].inputs) for place in order]
+    return execute(steps, values, compute, keep=range(len(nodes)))
 
 
 @torch.no_grad()
@@ -151,9 +203,11 @@ def record(
     for layer in layers:
         net.require_rule(layer, rule)
     places = {layer: net.find(layer) for layer in layers}
-    values, kept = _walk(net, x, list(places.values()), backward)
+    x, asked, kept = check_input(net, x), places.values(), dict[int, Tensor]()
+    compute = _recorded(net.nodes, backward, kept)
+    values = execute(_steps(net, asked), {INPUT: x}, compute, keep=asked)
     activations = {layer: values[place] for layer, place in places.items()}
-    return Record(check_input(net, x), activations, kept, backward)
+    return Record(x, activations, kept, backward)
 
 
 def stack(net: Network, pictures: Sequence[DecodedImage], size: int) -> Tensor:
@@ -176,25 +230,6 @@ class LocalRecord:
     kept: dict[int, Tensor]
 
 
-def _step(
-    net: Network, boxes: NodeBoxes, backward: BackwardRule, place: int, values: dict[int, Tensor]
-) -> tuple[Tensor, Tensor | None]:
-    node, own = net.nodes[place], boxes[place]
-    op = node.op
-    assert op is not None
-    below = node.inputs
-    if op.window is None or all(
-        boxes[i].is_whole(map_size(net.nodes[i].shape)) for i in (place, *below)
-    ):
-        return op.record(backward, *(values[i] for i in below))
-    seen = own.pull(op.window)
-    parts = [moved(values[i], boxes[i], seen, op.pad_value) for i in below]
-    constant = op.constant
-    if constant is not None:
-        constant = cut(constant.to(parts[0]), [0] * len(parts[0]), own)
-    return op.record_patch(backward, *parts, constant=constant)
-
-
 @torch.no_grad()
 def record_local(
     net: Network,
@@ -210,16 +245,8 @@ def record_local(
         x: [m, c, H, W]; rows index it, [n].
         boxes: what the activations need, down from `place`.
     """
-    order = sorted(boxes)
-    uses = Counter(below for above in order for below in net.nodes[above].inputs)
-    values = {INPUT: cut(x, rows, boxes[INPUT]).expand(len(rows), -1, -1, -1)}
+    steps = [Step(above, net.nodes[above].inputs) for above in sorted(boxes) if above != INPUT]
+    start = {INPUT: cut(x, rows, boxes[INPUT]).expand(len(rows), -1, -1, -1)}
     kept: dict[int, Tensor] = {}
-    for above in order[1:]:
-        values[above], saved = _step(net, boxes, backward, above, values)
-        if saved is not None:
-            kept[above] = saved
-        for below in net.nodes[above].inputs:
-            uses[below] -= 1
-            if uses[below] == 0:
-                values.pop(below, None)
+    values = execute(steps, start, _recorded_on(net.nodes, boxes, backward, kept), keep=(place,))
     return LocalRecord(values[place], kept)

@@ -6,9 +6,14 @@ Going down, what comes to lie beyond the border of a map does not exist; going u
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deconvnet.geometry.boxes import Boxes
+
+Ints = NDArray[np.int64]
 
 
 def overlap(top: int, size: int, other: int, length: int) -> tuple[slice, slice]:
@@ -72,3 +77,49 @@ def paste(whole: Tensor, which: Sequence[int], parts: Tensor, boxes: Boxes) -> N
     """Write parts to where they lie in some of the maps, [n, c, H, W]."""
     for i, part, y, x in zip(which, parts, boxes.tops, boxes.lefts, strict=True):
         whole[i, :, y : y + boxes.height, x : x + boxes.width] = part
+
+
+def take(
+    source: Tensor, tops: Ints, lefts: Ints, h: int, w: int, into: Tensor | None = None
+) -> Tensor:
+    """Windows of one map, [1, c, H, W] → [n, h, w, c]; in the memory of `into`, if given."""
+    _, c, _, width = source.shape
+    rows = source.permute(0, 2, 3, 1).reshape(-1, c)
+    at = torch.from_numpy(_cells(tops, lefts, h, w, width).reshape(-1)).to(source.device)
+    taken = rows.new_empty(len(at), c) if into is None else into.view(len(at), c)
+    return torch.index_select(rows, 0, at, out=taken).view(-1, h, w, c)
+
+
+def lay(into: Tensor, parts: Tensor, tops: Ints, lefts: Ints) -> None:
+    """Write parts over windows; what lies beyond a window is dropped.
+
+    Args:
+        into: [n, h, w, c].
+        parts: [n, c, rows, columns].
+        tops, lefts: where each part begins in its window; they may be negative.
+    """
+    _, h, w, c = into.shape
+    rows, columns = parts.shape[2:]
+    source = parts.permute(0, 2, 3, 1)
+    if (tops == tops[0]).all() and (lefts == lefts[0]).all():
+        to_y, from_y = overlap(0, h, int(tops[0]), rows)
+        to_x, from_x = overlap(0, w, int(lefts[0]), columns)
+        into[:, to_y, to_x] = source[:, from_y, from_x]
+        return
+    target = _cells(tops, lefts, rows, columns, w, plane=h * w).reshape(-1)
+    y, x = tops[:, None] + np.arange(rows), lefts[:, None] + np.arange(columns)
+    meets = (((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]).reshape(-1)
+    source = source.reshape(-1, c)
+    if not meets.all():
+        source = source.index_select(0, torch.from_numpy(np.flatnonzero(meets)).to(into.device))
+        target = target[meets]
+    into.view(-1, c).index_copy_(0, torch.from_numpy(target).to(into.device), source)
+
+
+def _cells(tops: Ints, lefts: Ints, h: int, w: int, width: int, plane: int = 0) -> Ints:
+    """Flat places of h×w cells from (top, left) in maps of `width`, image after image."""
+    rows = tops[:, None] + np.arange(h)
+    columns = lefts[:, None] + np.arange(w)
+    image = np.arange(len(tops))[:, None, None] * plane
+    cells: Ints = image + rows[:, :, None] * width + columns[:, None, :]
+    return cells

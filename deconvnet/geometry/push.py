@@ -61,6 +61,11 @@ class Change:
         """Recomputed positions per image."""
         return self.y.size * self.x.size
 
+    @property
+    def boxes(self) -> tuple[Ints, Ints, int, int]:
+        """(first y [n], first x [n], height, width) of what is recomputed."""
+        return self.y.first, self.x.first, self.y.size, self.x.size
+
     def part(self, which: slice) -> "Change":
         """The same for some of the images."""
         return Change(self.y.part(which), self.x.part(which))

@@ -51,7 +51,7 @@ def checked(net: Network, x: Tensor) -> Tensor:
     x = x.detach().to(*here)
     if not finite(x):
         raise InputError("The input holds NaN or infinity; preprocess the image again.")
-    net.refresh()
+    net.follow()
     return x
 
 

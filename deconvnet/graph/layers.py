@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deconvnet.geometry.pull import reach
-from deconvnet.graph.nodes import Node, Rules
+from deconvnet.graph.nodes import Node, rules
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,18 @@ class LayerTable(Mapping[str, Layer]):
         return "\n".join(rows)
 
 
-def layer_table(
-    nodes: Sequence[Node], landmarks: Mapping[str, str], rules: Sequence[Rules]
-) -> LayerTable:
-    """The table of a network."""
-    called = {site: landmark for landmark, site in landmarks.items()}
+def layer_table(nodes: Sequence[Node], landmarks: Sequence[tuple[str, str]]) -> LayerTable:
+    """The table of a network, whose landmarks are pairs of a name and a call site."""
+    called = {site: landmark for landmark, site in landmarks}
+    known = rules(nodes)
     place = {node.name: rank for rank, node in enumerate(nodes)}
     rows = []
-    for name in (*landmarks.values(), *(node.name for node in nodes[1:])):
+    for name in (*(site for _, site in landmarks), *(node.name for node in nodes[1:])):
         rank = place[name]
         node = nodes[rank]
         assert node.op is not None
         field, jump = reach(nodes, rank)
-        row = Layer(name, name, node.op.kind, node.shape, field, jump, name in called, rules[rank])
+        row = Layer(name, name, node.op.kind, node.shape, field, jump, name in called, known[rank])
         rows.append(row)
-    names = [*landmarks, *(row.name for row in rows[len(landmarks) :])]
+    names = [*(name for name, _ in landmarks), *(row.name for row in rows[len(landmarks) :])]
     return LayerTable([replace(row, name=name) for row, name in zip(rows, names, strict=True)])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
@@ -10,20 +10,22 @@ from deconvnet import fingerprint
 from deconvnet.data.preprocess import Preprocess
 from deconvnet.errors import AddressError, ProjectionError, nearest
 from deconvnet.geometry.pull import plan
-from deconvnet.geometry.region import INPUT, Patch, Region
+from deconvnet.geometry.region import INPUT, Region
 from deconvnet.graph.content import content
 from deconvnet.graph.layers import Layer, LayerTable, layer_table
 from deconvnet.graph.nodes import Graph, Node, Rules, like, rules, without_rule
 from deconvnet.ops.base import Rule
-from deconvnet.ops.derived import state
+from deconvnet.ops.derived import Derived, state
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Network:
     """A traced network: what `load` and `trace` give, and everything else takes.
 
-    What is written to the parameters later counts from then on. Of what goes past torch's own count
-    (`.data`, NumPy) only a write to a whole filter, channel or tap is sure to be seen; after any
-    other, and where a module was given another Parameter, trace again.
+    Later writes to the parameters count from then on. Call `refresh` after a write that torch does
+    not count: through `.data` or NumPy. Where a module was given another Parameter, trace again.
 
     Attributes:
         nodes: call sites in order of execution, the input first.
@@ -63,19 +65,37 @@ class Network:
         self.classes, self.labels = classes, labels
         self.spec, self.weights = spec, weights
         self.place = {node.name: rank for rank, node in enumerate(self.nodes)}
-        self.cache: dict[Any, Any] = {}  # plans derived from the graph, never results
 
     def _use(self, graph: Graph) -> None:
         self.nodes: tuple[Node, ...] = graph.nodes
         self._read = graph.read
-        self._computed_from = state(self._read)
+        self._read_state = state(self._read)
+        self._plans: dict[tuple[Any, ...], Any] = {}
+        self._keys = Derived[str, str]()
 
     def refresh(self) -> None:
+        """Drop all that was computed from the weights, and read them anew.
+
+        For writes that torch does not count: to a part of a parameter's `.data`, or through NumPy.
+        """
+        self._use(self._rebuild())
+
+    def follow(self) -> None:
         """Compute anew what `forward` makes of parameters alone, if those were written to."""
         now = state(self._read)
-        if self._read and (now is None or now != self._computed_from):
-            self._use(self._rebuild())
-            self.cache.clear()
+        if self._read and (now is None or now != self._read_state):
+            self.refresh()
+
+    def planned(
+        self, function: "Callable[Concatenate[Sequence[Node], P], T]", *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:  # fmt: skip
+        """`function(nodes, *args)`, computed once for these nodes; args must be hashable."""
+        key = (function, args, tuple(kwargs.items()))
+        if key not in self._plans:
+            self._plans[key] = function(self.nodes, *args, **kwargs)
+        found: T = self._plans[key]
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -90,20 +110,14 @@ class Network:
     @property
     def layers(self) -> LayerTable:
         """Landmarks and all layers: name, shape, receptive field, jump."""
-        if "layers" not in self.cache:
-            self.cache["layers"] = layer_table(self.nodes, self.landmarks, self.rules)
-        table_: LayerTable = self.cache["layers"]
-        return table_
+        return self.planned(layer_table, tuple(self.landmarks.items()))
 
     @property
     def fingerprint(self) -> str:
         """Content key of weights, architecture and preprocessing: hex, 64 characters."""
-        self.refresh()
+        self.follow()
         now = state(self.module.state_dict().values())
-        held = self.cache.get("fingerprint")
-        if held is None or now is None or held[0] != now:
-            held = self.cache["fingerprint"] = (now, self._content())
-        return str(held[1])
+        return self._keys.of("fingerprint", now, self._content)
 
     def _content(self) -> str:
         known = content(self.nodes, self.module.state_dict())
@@ -112,10 +126,7 @@ class Network:
     @property
     def rules(self) -> Sequence[Rules]:
         """For each node, the rules by which its activations can be projected."""
-        if "rules" not in self.cache:
-            self.cache["rules"] = rules(self.nodes)
-        known: Sequence[Rules] = self.cache["rules"]
-        return known
+        return self.planned(rules)
 
     def require_rule(self, layer: str, rule: Rule) -> None:
         """Refuse a way down on which an op has no such rule.
@@ -161,12 +172,7 @@ class Network:
         Raises:
             AddressError: no such layer.
         """
-        place = self.find(layer)
-        key = ("field", place)
-        if key not in self.cache:
-            self.cache[key] = plan(self.nodes, place)[INPUT]
-        patch: Patch = self.cache[key]
-        return patch.at(y, x)
+        return self.planned(plan, self.find(layer))[INPUT].at(y, x)
 
     def __repr__(self) -> str:
         size = "×".join(map(str, self.input_size))

@@ -13,7 +13,6 @@ The idea is Krypton's (Nakandala, Kumar & Papakonstantinou, SIGMOD 2019), exact 
 a CPU, patches go through a convolution by Winograd's algorithm where that is faster (`tuning`).
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,24 +21,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvnet.execution.executor import alone
+from deconvnet.execution.executor import Compute, Step, alone, execute
+from deconvnet.execution.forward import whole_maps
 from deconvnet.execution.memory import budget, out_of_memory
-from deconvnet.geometry.push import Axis, Change, Ints
+from deconvnet.execution.patches import lay, take
+from deconvnet.geometry.push import Axis, Change
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
 from deconvnet.occlusion_maps import winograd_gain
 from deconvnet.occlusion_maps.winograd import Winograd, fits, memory
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
-
-
-def _cells(first_y: Ints, first_x: Ints, h: int, w: int, width: int, plane: int = 0) -> Ints:
-    """Flat places of h×w cells from (first_y, first_x) in maps of `width`, image after image."""
-    rows = first_y[:, None] + np.arange(h)
-    columns = first_x[:, None] + np.arange(w)
-    image = np.arange(len(first_y))[:, None, None] * plane
-    cells: Ints = image + rows[:, :, None] * width + columns[:, None, :]
-    return cells
+from deconvnet.ops.derived import Derived, state
 
 
 class Clean:
@@ -56,33 +49,28 @@ class Clean:
 
     def __init__(self, net: Network, x: Tensor, order: Sequence[int]) -> None:
         self.net, self.order = net, order
-        self.maps: dict[int, Tensor] = {INPUT: x}
-        for place in order:
-            node = net.nodes[place]
-            assert node.op is not None
-            self.maps[place] = node.op.forward(*(self.maps[i] for i in node.inputs))
+        self.maps = whole_maps(net.nodes, order, {INPUT: x})
         self._padded: dict[tuple[int, int], Tensor] = {}
         held = 2 * sum(value.nbytes for value in self.maps.values())  # as they are, and padded
         whole = budget(x.device)
         self.share = max(whole // 8, (whole - held) // 3)
         self.gains = dict(_gains(net, x, order, self.share))
-        self._winograd: dict[int, Winograd] = {}
+        self._winograd = Derived[int, Winograd]()
 
     def winograd(self, place: int, height: int, width: int) -> Winograd | None:
         """The node's convolution by Winograd's algorithm, if patches of this size run faster so."""
         if self.gains.get(place, 0.0) * winograd_gain.filled(height, width) < winograd_gain.WORTH:
             return None
-        if place not in self._winograd:
-            op = self.net.nodes[place].op
-            assert isinstance(op, Conv)
-            try:
-                self._winograd[place] = Winograd(op.weight, op.bias)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                del self.gains[place]  # the direct way needs no kernel of its own
-                return None
-        return self._winograd[place]
+        op = self.net.nodes[place].op
+        assert isinstance(op, Conv)
+        weight, bias = op.weight, op.bias
+        try:
+            return self._winograd.of(place, state((weight, bias)), lambda: Winograd(weight, bias))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            del self.gains[place]  # the direct way needs no kernel of its own
+            return None
 
     def padded(self, above: int, place: int) -> Tensor:
         """A map with all the border that the windows of the op at `above` reach."""
@@ -147,15 +135,8 @@ class Incremental:
         """
         changes = {place: change.part(which) for place, change in self.changes.items()}
         values = {INPUT: self._start(changes[INPUT], fill)}
-        uses = Counter(i for place in self.order for i in self.net.nodes[place].inputs)
-        for place in self.order:
-            node = self.net.nodes[place]
-            spent = [i for i in node.inputs if uses[i] == 1 and i not in wanted]
-            values[place] = self._recompute(place, values, changes, spent)
-            for below in node.inputs:
-                uses[below] -= 1
-                if uses[below] == 0 and below not in wanted:
-                    values.pop(below, None)
+        steps = [Step(place, self.net.nodes[place].inputs) for place in self.order]
+        execute(steps, values, self._changed(changes), keep=wanted)
         return {place: values[place] for place in wanted}
 
     def channel_sum(self, place: int, patches: Tensor, which: slice, channel: int) -> Tensor:
@@ -165,25 +146,22 @@ class Incremental:
             return (
                 patches[:, channel].flatten(1).sum(1) if patches.dim() > 2 else patches[:, channel]
             )
-        frame = (change.y.first, change.x.first, change.y.size, change.x.size)
-        before = _take(clean[:, None], *frame)[..., 0]
+        before = take(clean[:, None], *change.boxes)[..., 0]
         return clean.sum() + (patches[:, channel] - before).flatten(1).sum(1)
 
     def _start(self, change: Change, fill: Tensor) -> Tensor:
-        frame = (change.y.first, change.x.first, change.y.size, change.x.size)
-        clean, other = _take(self.maps[INPUT], *frame), _take(fill, *frame)
+        clean, other = (take(source, *change.boxes) for source in (self.maps[INPUT], fill))
         inside = _inside(change.y)[:, :, None] & _inside(change.x)[:, None, :]
         mask = torch.from_numpy(inside).to(clean.device)[..., None]
         return torch.where(mask, other, clean).permute(0, 3, 1, 2)
 
+    def _changed(self, changes: Mapping[int, Change]) -> Compute:
+        return lambda step, values, spent: self._recompute(step.place, values, changes, spent)
+
     def _recompute(
-        self,
-        place: int,
-        values: Mapping[int, Tensor],
-        changes: Mapping[int, Change],
-        spent: Sequence[int],
+        self, place: int, values: Mapping[int, Tensor], changes: Mapping[int, Change], spent: bool
     ) -> Tensor:
-        """A node's patches; those of the inputs in `spent` may be overwritten."""
+        """A node's patches; those of its only input may be overwritten where it is spent."""
         node = self.net.nodes[place]
         op, change = node.op, changes[place]
         assert op is not None
@@ -195,7 +173,7 @@ class Incremental:
         aligned = op.window == POINT and len(sizes) == 1
         if aligned and op.constant is None and all(c.same_frame(change) for c in below):
             first = node.inputs[0]
-            if node.inputs == (first,) == tuple(spent) and alone(values[first], first, values):
+            if spent and alone(values[first], first, values):
                 return op.forward_over(values[first])
             return op.forward_patch(*(values[i] for i in node.inputs))
         windows = [self._window(place, i, values[i], changes[i], change) for i in node.inputs]
@@ -204,18 +182,16 @@ class Incremental:
             return faster(windows[0])
         constant = op.constant
         if constant is not None:
-            frame = (change.y.first, change.x.first, change.y.size, change.x.size)
-            constant = _take(constant.to(windows[0]), *frame).permute(0, 3, 1, 2)
+            constant = take(constant.to(windows[0]), *change.boxes).permute(0, 3, 1, 2)
         return op.forward_patch(*windows, constant=constant)
 
     def _whole(self, place: int, value: Tensor, change: Change) -> Tensor:
         """The whole map of a node: the clean one with its changed patch."""
         if change.whole or value.dim() == 2:
             return value
-        origin = np.zeros(len(value), np.int64)
         clean = self.maps[place].permute(0, 2, 3, 1)
         maps = clean.expand(len(value), -1, -1, -1).clone(memory_format=torch.contiguous_format)
-        _paste(maps, origin, origin, value, change)
+        lay(maps, value, change.y.first, change.x.first)
         return maps.permute(0, 3, 1, 2)
 
     def _window(
@@ -229,8 +205,8 @@ class Incremental:
         h, w = (wanted.y.size - 1) * sh + eh, (wanted.x.size - 1) * sw + ew
         source = self.clean.padded(above, place)
         into = self._space(len(value) * h * w * source.shape[1]) if op.multiply_adds else None
-        windows = _take(source, first_y + ph, first_x + pw, h, w, into)
-        _paste(windows, first_y, first_x, value, change)
+        windows = take(source, first_y + ph, first_x + pw, h, w, into)
+        lay(windows, value, change.y.first - first_y, change.x.first - first_x)
         return windows.permute(0, 3, 1, 2)
 
     def _space(self, numel: int) -> Tensor:
@@ -238,44 +214,6 @@ class Incremental:
         if self._windows is None or len(self._windows) < numel:
             self._windows = self.maps[INPUT].new_empty(numel)
         return self._windows[:numel]
-
-
-def _take(
-    source: Tensor, first_y: Ints, first_x: Ints, h: int, w: int, into: Tensor | None = None
-) -> Tensor:
-    """Windows of one map, [1, c, H, W] → [n, h, w, c]; in the memory of `into`, if given."""
-    _, c, _, width = source.shape
-    rows = source.permute(0, 2, 3, 1).reshape(-1, c)
-    at = torch.from_numpy(_cells(first_y, first_x, h, w, width).reshape(-1)).to(source.device)
-    taken = rows.new_empty(len(at), c) if into is None else into.view(len(at), c)
-    return torch.index_select(rows, 0, at, out=taken).view(-1, h, w, c)
-
-
-def _paste(into: Tensor, first_y: Ints, first_x: Ints, value: Tensor, change: Change) -> None:
-    """Write changed patches over windows [n, h, w, c] that begin at (first_y, first_x)."""
-    _, h, w, c = into.shape
-    to_y, to_x = change.y.first - first_y, change.x.first - first_x
-    rows, columns = change.y.size, change.x.size
-    source = value.permute(0, 2, 3, 1)
-    if (to_y == to_y[0]).all() and (to_x == to_x[0]).all():
-        (y0, y1), (x0, x1) = _meet(int(to_y[0]), rows, h), _meet(int(to_x[0]), columns, w)
-        top, left = int(to_y[0]), int(to_x[0])
-        into[:, y0:y1, x0:x1] = source[:, y0 - top : y1 - top, x0 - left : x1 - left]
-        return
-    target = _cells(to_y, to_x, rows, columns, w, plane=h * w).reshape(-1)
-    y, x = to_y[:, None] + np.arange(rows), to_x[:, None] + np.arange(columns)
-    meets = (((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]).reshape(-1)
-    source = source.reshape(-1, c)
-    if not meets.all():
-        source = source.index_select(0, torch.from_numpy(np.flatnonzero(meets)).to(into.device))
-        target = target[meets]
-    into.view(-1, c).index_copy_(0, torch.from_numpy(target).to(into.device), source)
-
-
-def _meet(start: int, size: int, length: int) -> tuple[int, int]:
-    """[start, start + size) inside [0, length)."""
-    first = min(max(start, 0), length)
-    return first, max(first, min(start + size, length))
 
 
 def _inside(axis_: Axis) -> NDArray[np.bool_]:

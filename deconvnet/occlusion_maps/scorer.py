@@ -14,8 +14,9 @@ from deconvnet.address import Unit, natural
 from deconvnet.errors import AddressError, InputError, ParameterError
 from deconvnet.execution.batches import batch_size, in_batches
 from deconvnet.execution.executor import needed
-from deconvnet.execution.forward import capture
+from deconvnet.execution.forward import capture, whole_maps
 from deconvnet.execution.free_memory import give_back
+from deconvnet.execution.patches import overlap
 from deconvnet.geometry.push import Extents
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.network import Network
@@ -107,8 +108,9 @@ class Scorer:
 def _paste(x: Tensor, fill: Tensor, starts: Tensor, size: int) -> Tensor:
     """One copy of the image per occluder: [n, c, H, W]."""
     copies = x.expand(len(starts), -1, -1, -1).clone(memory_format=torch.channels_last)
-    for copy, (y, x0) in zip(copies, starts.tolist(), strict=True):
-        rows, columns = slice(max(y, 0), max(y + size, 0)), slice(max(x0, 0), max(x0 + size, 0))
+    height, width = x.shape[2:]
+    for copy, (top, left) in zip(copies, starts.tolist(), strict=True):
+        rows, columns = overlap(0, height, top, size)[0], overlap(0, width, left, size)[0]
         copy[:, rows, columns] = fill[0, :, rows, columns]
     return copies
 
@@ -136,7 +138,7 @@ class IncrementalPasses:
         net = scorer.net
         self.scorer, self.fill, self.size = scorer, fill, size
         self.layer, self.last = scorer.places
-        order = needed(net, scorer.places)
+        order = needed(net.nodes, scorer.places)
         self.tail = on_vectors(net.nodes, order)
         self.body = [place for place in order if place not in self.tail]
         feeding = {i for place in self.tail for i in net.nodes[place].inputs}
@@ -181,11 +183,8 @@ class IncrementalPasses:
 
     def _finish(self, values: Tensor, sizes: list[int]) -> Tensor:
         columns = torch.split(values, [*sizes, *(1 for _ in self.followed)], dim=1)
-        found = dict(zip(self.features, columns, strict=False))
-        for place in self.tail:
-            node = self.scorer.net.nodes[place]
-            assert node.op is not None
-            found[place] = node.op.forward(*(found[i] for i in node.inputs))
+        known = dict(zip(self.features, columns, strict=False))
+        found = whole_maps(self.scorer.net.nodes, self.tail, known)
         if self.followed:
             return self.scorer.table(found[self.last], columns[-1][:, 0])
         return self.scorer.of(found[self.last], found[self.layer])
@@ -213,7 +212,7 @@ def choose(
     if strategy not in ("auto", "plain", "incremental"):
         raise ParameterError(f"strategy is '{strategy}', expected auto, plain or incremental.")
     nodes = scorer.net.nodes
-    order = needed(scorer.net, scorer.places)
+    order = needed(nodes, scorer.places)
     groups = grouped(nodes, order, *_rectangles(starts, size))
     here = sum(
         len(g.members) * multiply_adds(nodes, {i: change.cells for i, change in g.changes.items()})

@@ -1,5 +1,6 @@
 """Convolution: up by its kernel, down by the transposed, flipped one, without its bias."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from deconvnet.errors import UnknownOpError
 from deconvnet.geometry.region import Window
 from deconvnet.ops.base import POINT, BackwardRule, Op, pair, plain, register
-from deconvnet.ops.derived import Derived
+from deconvnet.ops.derived import Derived, state
 from deconvnet.ops.pad import Sides, pad
 from deconvnet.ops.switches import spread
 
@@ -24,7 +25,7 @@ class Conv(Op):
     def __init__(self, weight: Tensor, bias: Tensor | None, window: Window, groups: int) -> None:
         self._weight, self._bias, self.groups = weight, bias, groups
         self.window: Window = window
-        self._matrix, self._kernel = Derived(self._as_matrix), Derived(self._downward)
+        self._derived = Derived[str, Tensor]()
 
     @property
     def weight(self) -> Tensor:
@@ -54,7 +55,7 @@ class Conv(Op):
         seen = x.as_strided(
             (n, h, w, kh, kw, c), (each, sh * row, sw * column, dh * row, dw * column, 1)
         )
-        y = F.linear(seen.reshape(n * h * w, -1), self._matrix.of(self.weight), self.bias)
+        y = F.linear(seen.reshape(n * h * w, -1), self._matrix(), self.bias)
         return y.view(n, h, w, -1).permute(0, 3, 1, 2)
 
     def descend(self, g: Tensor, kept: Tensor | None, backward: BackwardRule) -> list[Tensor]:
@@ -66,7 +67,7 @@ class Conv(Op):
             return [
                 F.conv_transpose2d(g, self.weight, None, w.stride, 0, 0, self.groups, w.dilation)
             ]
-        kernel = self._kernel.of(self.weight)
+        kernel = self._downward()
         rows, columns = kernel.shape[2:]
         phases = F.conv2d(g, kernel, padding=(rows - 1, columns - 1))
         if (sh, sw) != (1, 1):
@@ -79,7 +80,7 @@ class Conv(Op):
         """Down by one matrix product: what each position gives to its window, then the sum."""
         n, _, h, w = g.shape
         places = g.permute(0, 2, 3, 1).reshape(n * h * w, -1)
-        matrix = self._matrix.of(self.weight)
+        matrix = self._matrix()
         if len(places) == 1 and len(only := places[0].nonzero()) == 1:
             channel = int(only)  # one activation alone: its kernel, no product
             given = matrix[channel : channel + 1] * places[0, channel]
@@ -89,11 +90,20 @@ class Conv(Op):
             given = places @ matrix
         return spread(given.view(n, h, w, -1, self.weight.shape[1]), self.window)
 
+    def _kept(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        return self._derived.of(name, state((self._weight,)), make)
+
+    def _matrix(self) -> Tensor:
+        return self._kept("matrix", self._as_matrix)
+
+    def _downward(self) -> Tensor:
+        return self._kept("downward", self._phases)
+
     def _as_matrix(self) -> Tensor:
         """The kernel as a matrix, [n, h·w·c]; no copy where its memory is channels-last."""
         return self.weight.permute(0, 2, 3, 1).reshape(len(self.weight), -1)
 
-    def _downward(self) -> Tensor:
+    def _phases(self) -> Tensor:
         """The transposed, flipped kernel, one for each phase of the stride: [c·sh·sw, n, h, w].
 
         A transposed convolution of stride s is an ordinary one of stride 1 whose s² groups of

@@ -1,64 +1,84 @@
-"""What is computed from weights alone: made when it is first asked for, kept until they change."""
+"""Values computed from weights alone: made when first asked for, kept until a weight changes.
 
-import functools
-from collections.abc import Callable, Iterable
+This is the one cache of its kind: folded and transposed kernels, the fingerprint of a network, the
+image-independent prefixes of projections and Winograd's kernels lie in instances of it.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
-import torch
 from torch import Tensor
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-State = tuple[tuple[int, int, object, float], ...]
+State = tuple[tuple[int, int], ...]
 
 
-def state(weights: Iterable[Tensor]) -> State | None:
-    """What differs once a weight was written to; None where torch does not count that.
+def state(weights: Iterable[Tensor | None]) -> State | None:
+    """A key that changes when a weight is written to or replaced; None if torch keeps no count.
 
-    Torch does not count what is written through `.data` or NumPy either, so some of the numbers are
-    looked at: a write to a whole tensor, filter, channel or tap is seen, one to a single number may
-    not be.
+    It is torch's version counter and the address of the storage. A write that bypasses both, to a
+    part of `.data` or through NumPy, goes unnoticed: `Network.refresh` is for those.
     """
     found = []
     for weight in weights:
+        if weight is None:
+            continue
         if weight.is_inference():
             return None
-        found.append((weight._version, weight.data_ptr(), weight.dtype, _glimpse(weight)))
+        found.append((weight._version, weight.data_ptr()))
     return tuple(found)
 
 
-def _glimpse(weight: Tensor) -> float:
-    """A number that follows some of a tensor: of each filter, each channel and each tap one."""
-    if not weight.numel():
-        return 0.0
-    at, ramp = _diagonal(tuple(weight.shape), weight.device)
-    return float(torch.take(weight.detach(), at).double() @ ramp)
+class Derived(Generic[K, T]):
+    """Values by key, each with the state of the weights that it was computed from.
 
-
-@functools.lru_cache(maxsize=1024)
-def _diagonal(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    filters, channels = (*shape, 1, 1)[:2]
-    taps = torch.Size(shape[2:]).numel()
-    step = torch.arange(max(filters, channels, taps), device=device)
-    return ((step % filters) * channels + step % channels) * taps + step % taps, 1.0 + step.double()
-
-
-class Derived(Generic[T]):
-    """What is computed from some weights.
+    Threads may share it. A value may be computed twice when two threads ask for it at once.
 
     Args:
-        make: computes it from the weights as they are now.
+        most: bytes of tensors to keep, the most recently used ones; None: all.
+
+    Attributes:
+        nbytes: of the tensors that are kept.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._held: tuple[State, T] | None = None
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[K, tuple[State, T]] = OrderedDict()
+        self.nbytes = 0
 
-    def of(self, *weights: Tensor) -> T:
-        """It, for the weights as they are now."""
-        now = state(weights)
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, key: K, now: State | None, make: Callable[[], T]) -> T:
+        """The value for a key, from `make` unless one is kept for this state of the weights.
+
+        Args:
+            now: what `state` gives for the weights that `make` reads; None: nothing is kept.
+        """
         if now is None:
-            return self._make()
-        if self._held is None or self._held[0] != now:
-            self._held = (now, self._make())
-        return self._held[1]
+            return make()
+        with self._lock:
+            held = self._kept.get(key)
+            if held is not None and held[0] == now:
+                self._kept.move_to_end(key)
+                return held[1]
+        value = make()
+        with self._lock:
+            self._drop(self._kept.pop(key, None))
+            self._kept[key] = (now, value)
+            self.nbytes += _nbytes(value)
+            while self._most is not None and self.nbytes > self._most:
+                self._drop(self._kept.popitem(last=False)[1])
+        return value
+
+    def _drop(self, held: tuple[State, T] | None) -> None:
+        self.nbytes -= 0 if held is None else _nbytes(held[1])
+
+
+def _nbytes(value: object) -> int:
+    return value.nbytes if isinstance(value, Tensor) else 0

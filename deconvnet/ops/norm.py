@@ -14,7 +14,7 @@ from deconvnet.errors import ProjectionError, UnknownOpError
 from deconvnet.ops.base import BackwardRule, Call, Op, Rule, plain, register
 from deconvnet.ops.channels import ChannelsLast
 from deconvnet.ops.conv import Conv
-from deconvnet.ops.derived import Derived
+from deconvnet.ops.derived import Derived, state
 
 _FILTERS = 32  # folded at a time: kernels in float64 take twice their memory
 
@@ -47,12 +47,13 @@ class BatchNorm(Op):
         """After a convolution: that of (scale · W) x + (scale · b + shift)."""
         if not isinstance(below, Conv):
             return None
-        folded = Derived(lambda: self._folded(below))
+        kept = Derived[None, Conv]()
 
         def up(x: Tensor) -> Tensor:
-            tensors = (below.weight, below.bias, self._mean, self._variance, self._weight,
-                       self._bias)  # fmt: skip
-            return folded.of(*(tensor for tensor in tensors if tensor is not None)).forward(x)
+            weights = (
+                below.weight, below.bias, self._mean, self._variance, self._weight, self._bias,
+            )  # fmt: skip
+            return kept.of(None, state(weights), lambda: self._folded(below)).forward(x)
 
         return up
 

@@ -14,8 +14,9 @@ from deconvnet.execution.batches import chunks
 from deconvnet.execution.memory import budget
 from deconvnet.geometry.boxes import Boxes, NodeBoxes
 from deconvnet.geometry.pull import node_boxes
+from deconvnet.geometry.region import INPUT
 from deconvnet.graph.network import Network
-from deconvnet.graph.nodes import map_cells, multiply_adds
+from deconvnet.graph.nodes import Node, map_cells, multiply_adds
 
 _LIMIT = 64  # activations at a time; more gain nothing
 _START = 10**8  # products that take as long as the calls of one batch
@@ -46,7 +47,7 @@ def _group(
     net: Network, place: int, ys: Sequence[int], xs: Sequence[int], members: Sequence[int]
 ) -> Group:
     seed = Boxes(tuple([ys[i] for i in members]), tuple([xs[i] for i in members]), 1, 1)
-    return Group(list(members), seed, node_boxes(net.nodes, place, seed.tops, seed.lefts))
+    return Group(list(members), seed, node_boxes(net.nodes, place, seed))
 
 
 def _together(net: Network, found: NodeBoxes) -> int:
@@ -68,7 +69,7 @@ def _alike(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> li
     height, width = net.input_size[1:]
     name = net.nodes[place].name
     fields = [net.field(name, y, x).clip(height, width) for y, x in zip(ys, xs, strict=True)]
-    each, fixed = _prices(net, place)
+    each, fixed = net.planned(_prices, place)
     groups: list[tuple[list[int], int, int]] = []
     for i in sorted(range(len(fields)), key=lambda i: -fields[i].height * fields[i].width):
         h, w = fields[i].height, fields[i].width
@@ -86,14 +87,10 @@ def _alike(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> li
     return [sorted(members) for members, *_ in groups]
 
 
-def _prices(net: Network, place: int) -> tuple[float, float]:
+def _prices(nodes: Sequence[Node], place: int) -> tuple[float, float]:
     """Products per pixel of a field, and those that would take as long as starting a batch."""
-    key = ("prices", place)
-    if key not in net.cache:
-        found = node_boxes(net.nodes, place, [0], [0])
-        weights = sum(op.multiply_adds for op in (net.nodes[i].op for i in found) if op is not None)
-        pixels = net.input_size[1] * net.input_size[2]
-        full = multiply_adds(net.nodes, map_cells(net.nodes, found))
-        net.cache[key] = (full / pixels, _START + _LAYOUT * weights)
-    prices: tuple[float, float] = net.cache[key]
-    return prices
+    found = node_boxes(nodes, place, Boxes((0,), (0,), 1, 1))
+    weights = sum(op.multiply_adds for op in (nodes[i].op for i in found) if op is not None)
+    _, height, width = nodes[INPUT].shape
+    full = multiply_adds(nodes, map_cells(nodes, found))
+    return full / (height * width), _START + _LAYOUT * weights

@@ -1,20 +1,20 @@
 """Activations of a recorded batch, taken down to the pixels they see."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from deconvnet.errors import ProjectionError
+from deconvnet.execution import executor
 from deconvnet.execution.forward import Record
 from deconvnet.execution.patches import cut, moved, paste
-from deconvnet.geometry.boxes import Boxes
 from deconvnet.geometry.region import INPUT
 from deconvnet.graph.batch import finite
 from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule
 from deconvnet.projection.batches import Group, grouped
-from deconvnet.projection.prefix_cache import descend_head
+from deconvnet.projection.prefix_cache import descend_prefix
 
 
 def _is_map(values: Tensor) -> bool:
@@ -22,77 +22,53 @@ def _is_map(values: Tensor) -> bool:
     return values.dim() == 4
 
 
-class _Descent:
-    """One walk down for a group of activations.
+@torch.no_grad()
+def descend_group(
+    net: Network, layer: str, kept: Mapping[int, Tensor], backward: BackwardRule, group: Group,
+    rows: Sequence[int] | None, channels: Tensor, heights: Tensor,
+) -> Tensor:  # fmt: skip
+    """Seeds in a group of places of a layer, down to the input: [n, c, h, w] on the group's boxes.
 
     Args:
-        layer: the activations'.
         kept: what each node kept, by image; where `rows` is None, on each activation's box.
         rows: the activations' images, [n].
+        channels, heights: of the seeds, [n].
+
+    Raises:
+        ProjectionError: NaN or infinity come down.
     """
+    nodes, boxes = net.nodes, group.boxes
+    end, value = descend_prefix(
+        net, kept, backward, net.find(layer), group.seed, boxes, channels.tolist(), heights
+    )
 
-    def __init__(
-        self, net: Network, layer: str, kept: dict[int, Tensor], backward: BackwardRule,
-        group: Group, rows: Sequence[int] | None,
-    ) -> None:  # fmt: skip
-        self.net, self.layer, self.kept, self.backward = net, layer, kept, backward
-        self.group, self.rows = group, rows
-        self.values: dict[int, Tensor] = {}
-
-    @torch.no_grad()
-    def walk(self, channels: Tensor, heights: Tensor) -> Tensor:
-        """From seeds of some heights [n] in channels [n] of the layer down to the input's box.
-
-        Raises:
-            ProjectionError: NaN or infinity come down.
-        """
-        place = self.net.find(self.layer)
-        end, value = descend_head(
-            self.net,
-            self.kept,
-            self.backward,
-            place,
-            self.group.seed,
-            self.group.boxes,
-            channels.tolist(),
-            heights,
-        )
-        self.values[end] = value
-        for above in range(end, INPUT, -1):
-            if above in self.values:
-                self._descend(above)
-        if not finite(self.values[INPUT]):
-            raise ProjectionError(
-                f"Projections from '{self.layer}' have NaN or infinity: weights of "
-                f"{self.net.name} on the way down are no numbers, or too large to compute with."
-            )
-        return self.values[INPUT]
-
-    def _descend(self, above: int) -> None:
-        node, values = self.net.nodes[above], self.values.pop(above)
-        op = node.op
-        assert op is not None
-        saved = self.kept.get(above)
-        if saved is not None and self.rows is not None:
-            saved = self._own(above, saved)
-        parts = op.descend(values, saved, self.backward)
-        at = None if op.window is None else self.group.boxes[above].pull(op.window)
-        for below, part in zip(node.inputs, parts, strict=True):
-            self._receive(below, part, at)
-
-    def _own(self, above: int, saved: Tensor) -> Tensor:
+    def own(above: int, saved: Tensor) -> Tensor:
         """Of what a node kept of the batch, each activation's part."""
-        assert self.rows is not None
+        if rows is None:
+            return saved
         if _is_map(saved):
-            return cut(saved, self.rows, self.group.boxes[above])
-        return saved[list(self.rows)] if len(saved) > 1 else saved
+            return cut(saved, rows, boxes[above])
+        return saved[list(rows)] if len(saved) > 1 else saved
 
-    def _receive(self, below: int, part: Tensor, at: Boxes | None) -> None:
+    def compute(above: int, value: Tensor) -> list[Tensor]:
+        op, saved = nodes[above].op, kept.get(above)
+        assert op is not None
+        return op.descend(value, None if saved is None else own(above, saved), backward)
+
+    def receive(above: int, below: int, part: Tensor, held: Tensor | None) -> Tensor:
         """Add what comes down to a node, where it lies in the node's box."""
-        if at is not None and _is_map(part):
-            part = moved(part, at, self.group.boxes[below], 0)
-        held = self.values.get(below)
-        self.values[below] = part if held is None else held.add_(part)
+        window = nodes[above].window
+        if window is not None and _is_map(part):
+            part = moved(part, boxes[above].pull(window), boxes[below], 0)
+        return part if held is None else held.add_(part)
+
+    pixels = executor.descend(nodes, {end: value}, compute, receive)
+    if not finite(pixels):
+        raise ProjectionError(
+            f"Projections from '{layer}' have NaN or infinity: weights of {net.name} on the way "
+            "down are no numbers, or too large to compute with."
+        )
+    return pixels
 
 
 def descend_crops(
@@ -119,10 +95,11 @@ def descend_crops(
     own = rows.tolist()
     for group in grouped(net, place, ys.tolist(), xs.tolist()):
         which = group.which
-        descent = _Descent(
-            net, layer, recorded.kept, recorded.backward, group, [own[i] for i in which]
-        )
-        yield group, descent.walk(channels[which], values[which])
+        pixels = descend_group(
+            net, layer, recorded.kept, recorded.backward, group, [own[i] for i in which],
+            channels[which], values[which],
+        )  # fmt: skip
+        yield group, pixels
 
 
 def descend(

@@ -1,36 +1,38 @@
-"""The head of a walk down: what comes of a unit before anything of an image matters.
+"""The image-independent prefix of a projection, cached per unit.
 
 Above the first unpooling (or gate) a projection depends on the unit and on how the border clips
 what it sees, not on the image: it is the walk of a unit seed times the activation's height, since
 every step there is linear or a rectifier. So it is computed once for a unit, and kept until a
 weight changes. The nine hits of a unit, or a unit of many images, share it.
 
-Each head is computed by itself, for what the unit alone sees, whether it is kept or not: what is
+Each prefix is computed by itself, for what the unit alone sees, whether it is kept or not: what is
 given does not depend on which activations are asked for together, nor on what was asked before.
 """
 
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from deconvnet.execution import executor
 from deconvnet.execution.memory import budget
-from deconvnet.execution.patches import blank, moved
-from deconvnet.geometry.boxes import Boxes, NodeBoxes, inside, whole
+from deconvnet.execution.patches import blank, moved, overlap
+from deconvnet.geometry.boxes import Boxes, NodeBoxes, whole
+from deconvnet.geometry.pull import node_boxes
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
+from deconvnet.graph.nodes import Node
 from deconvnet.ops.base import BackwardRule
-from deconvnet.ops.derived import State, state
+from deconvnet.ops.derived import Derived, state
 
 _BYTES = 64 * 2**20
 _SHARE = 8  # of the memory budget, at most one part in so many
 
 Clipped = tuple[tuple[int, int, int, int], ...]  # per node, how its box lies in what was pulled
 Key = tuple[BackwardRule, int, int, float, Clipped]
+PrefixCache = Derived[Key, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,140 +41,85 @@ class _Step:
 
     place: int
     part: Boxes
-    boxes: Boxes
+    own: Boxes
 
     @property
     def clipped(self) -> tuple[int, int, int, int]:
-        (y, x), (own_y, own_x) = (
-            (boxes.tops[0], boxes.lefts[0]) for boxes in (self.boxes, self.part)
-        )
-        return y - own_y, x - own_x, self.boxes.height, self.boxes.width
+        top, left = self.own.tops[0] - self.part.tops[0], self.own.lefts[0] - self.part.lefts[0]
+        return top, left, self.own.height, self.own.width
 
 
-def passed(net: Network, kept: Mapping[int, Tensor], place: int) -> list[int]:
-    """The nodes that a seed at `place` goes down through before an image or a branch matters."""
-    found = []
-    while place != INPUT and place not in kept and len(net.nodes[place].inputs) == 1:
+def passed(nodes: Sequence[Node], kept: Mapping[int, Tensor], place: int) -> list[int]:
+    """The nodes that a seed at `place` goes down through before an image or a branch matters.
+
+    The last one is where that begins: nothing is computed of it.
+    """
+    found = [place]
+    while place != INPUT and place not in kept and len(nodes[place].inputs) == 1:
+        place = nodes[place].inputs[0]
         found.append(place)
-        place = net.nodes[place].inputs[0]
     return found
 
 
-def _steps(net: Network, nodes: Sequence[int], end: int, y: int, x: int) -> list[_Step]:
-    """The way of one activation through `nodes` to the node `end`; as `pull.node_boxes` has it."""
-    found, part = [], Boxes((y,), (x,), 1, 1)
-    for place in (*nodes, end):
-        op, shape = net.nodes[place].op, map_size(net.nodes[place].shape)
-        boxes = inside([part], shape) if op is None or op.window is not None else whole(1, shape)
-        found.append(_Step(place, part, boxes))
-        if place != end:
-            assert op is not None
-            below = map_size(net.nodes[net.nodes[place].inputs[0]].shape)
-            part = whole(1, below) if op.window is None else boxes.pull(op.window)
+def _steps(nodes: Sequence[Node], way: Sequence[int], y: int, x: int) -> list[_Step]:
+    """One activation's boxes on the way, and what comes to each."""
+    part = Boxes((y,), (x,), 1, 1)
+    boxes = node_boxes(nodes, way[0], part, way[-1])
+    found = []
+    for place, below in zip(way, [*way[1:], INPUT], strict=True):
+        found.append(_Step(place, part, boxes[place]))
+        window = nodes[place].window
+        part = (
+            whole(1, map_size(nodes[below].shape)) if window is None else boxes[place].pull(window)
+        )
     return found
 
 
 def _laid(value: Tensor, step: _Step) -> Tensor:
-    return moved(value, step.part, step.boxes, 0) if value.dim() == 4 else value
+    return moved(value, step.part, step.own, 0) if value.dim() == 4 else value
 
 
-class Heads:
-    """The heads of one network, the latest asked for kept.
-
-    Args:
-        net: whose; it is not kept alive.
-        most: bytes to keep.
-
-    Attributes:
-        nbytes: that are kept.
-    """
-
-    def __init__(self, net: Network, most: int) -> None:
-        self._net, self._most = weakref.ref(net), most
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Key, tuple[State, Tensor]] = OrderedDict()
-        self.nbytes = 0
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def of(
-        self,
-        now: State | None,
-        backward: BackwardRule,
-        steps: Sequence[_Step],
-        channel: int,
-        sign: float,
-    ) -> Tensor:
-        """One unit's, from a seed of `sign`: [1, c, h, w] on the last step's box, or [1, c].
-
-        Args:
-            now: the state of the weights on the way.
-        """
-        net = self._net()
-        assert net is not None
-        clipped = tuple(step.clipped for step in steps)
-        key = (backward, steps[0].place, channel, sign, clipped)
-        with self._lock:
-            held = self._kept.get(key)
-            if held is not None and held[0] == now:
-                self._kept.move_to_end(key)
-                return held[1]
-        value = _walk(net, backward, steps, channel, sign)
-        if now is not None:
-            self._keep(key, now, value)
-        return value
-
-    def _keep(self, key: Key, now: State, value: Tensor) -> None:
-        with self._lock:
-            self._drop(self._kept.pop(key, None))
-            self._kept[key] = (now, value)
-            self.nbytes += value.nbytes
-            while self.nbytes > self._most:
-                self._drop(self._kept.popitem(last=False)[1])
-
-    def _drop(self, held: tuple[State, Tensor] | None) -> None:
-        self.nbytes -= 0 if held is None else held[1].nbytes
-
-
-def _weights(net: Network, places: Sequence[int]) -> list[Tensor]:
-    ops = (net.nodes[place].op for place in places)
+def _weights(nodes: Sequence[Node], way: Sequence[int]) -> list[Tensor]:
+    ops = (nodes[place].op for place in way[:-1])
     return [value for op in ops for value in vars(op).values() if isinstance(value, Tensor)]
 
 
-def _walk(
-    net: Network, backward: BackwardRule, steps: Sequence[_Step], channel: int, sign: float
+def _prefix(
+    nodes: Sequence[Node], backward: BackwardRule, steps: Sequence[_Step], seed: Tensor
 ) -> Tensor:
-    shape = net.nodes[steps[0].place].shape
-    value = torch.zeros(1, shape[0], dtype=net.dtype, device=net.device)
-    value[0, channel] = sign
-    value = value if len(shape) == 1 else value[:, :, None, None]
-    for step in steps[:-1]:
-        op = net.nodes[step.place].op
+    """One unit's, from a seed [1, c] in its layer: [1, c, h, w] on the last box, or [1, c]."""
+    at = {step.place: step for step in steps}
+    first, last = steps[0], steps[-1]
+    value = seed if len(nodes[first.place].shape) == 1 else seed[:, :, None, None]
+
+    def compute(place: int, value: Tensor) -> list[Tensor]:
+        op = nodes[place].op
         assert op is not None
-        (value,) = op.descend(_laid(value, step), None, backward)
-    value = _laid(value, steps[-1])
+        return op.descend(value, None, backward)
+
+    def receive(above: int, below: int, part: Tensor, held: Tensor | None) -> Tensor:
+        del above, held  # there is one way
+        return _laid(part, at[below])
+
+    value = executor.descend(
+        nodes, {first.place: _laid(value, first)}, compute, receive, last.place
+    )
     return (
         value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value.clone()
     )
 
 
-_OF: "weakref.WeakKeyDictionary[Network, Heads]" = weakref.WeakKeyDictionary()
+def cache_of(net: Network) -> PrefixCache:
+    """The network's own."""
+    return net.planned(_make_cache, net.device)
 
 
-def heads_of(net: Network) -> Heads:
-    """A network's own."""
-    if net not in _OF:
-        _OF[net] = Heads(net, min(_BYTES, budget(net.device) // _SHARE))
-    return _OF[net]
+def _make_cache(nodes: Sequence[Node], device: torch.device) -> PrefixCache:
+    del nodes
+    return Derived(min(_BYTES, budget(device) // _SHARE))
 
 
-def forget(net: Network) -> None:
-    """Keep nothing of a network any more."""
-    _OF.pop(net, None)
-
-
-def descend_head(
+def descend_prefix(
     net: Network,
     kept: Mapping[int, Tensor],
     backward: BackwardRule,
@@ -191,29 +138,29 @@ def descend_head(
         heights: what each is seeded with, [n].
 
     Returns:
-        That node, and what has come to it: [n, c, h, w] on its boxes, or [n, …] where it
-        is no map.
+        That node, and what has come to it: [n, c, h, w] on its boxes, or [n, …] where it is no map.
     """
-    nodes = passed(net, kept, place)
-    end = net.nodes[nodes[-1]].inputs[0] if nodes else place
-    heads, now = heads_of(net), state(_weights(net, nodes))
+    nodes, way = net.nodes, passed(net.nodes, kept, place)
+    cache, now = cache_of(net), state(_weights(nodes, way))
     found: Tensor | None = None
-    frame = boxes[end]
+    at = boxes[way[-1]]
     signs = heights.sign().tolist()
     seeds = zip(seed.tops, seed.lefts, channels, signs, heights.abs(), strict=True)
     for i, (y, x, channel, sign, height) in enumerate(seeds):
-        steps = _steps(net, nodes, end, y, x)
-        value = heads.of(now, backward, steps, channel, -1.0 if sign < 0 else 1.0)
+        steps = _steps(nodes, way, y, x)
+        one = heights.new_zeros(1, nodes[place].shape[0])
+        one[0, channel] = unit = -1.0 if sign < 0 else 1.0
+        key = (backward, place, channel, unit, tuple(step.clipped for step in steps))
+        value = cache.of(key, now, partial(_prefix, nodes, backward, steps, one))
         if value.dim() != 4:
             found = value.new_empty(len(signs), *value.shape[1:]) if found is None else found
             torch.mul(value[0], height, out=found[i])
             continue
-        own = steps[-1].boxes
+        own = steps[-1].own
         if found is None:
-            found = blank(value, len(signs), frame.height, frame.width, 0)
-        top, left = own.tops[0] - frame.tops[i], own.lefts[0] - frame.lefts[i]
-        torch.mul(
-            value[0], height, out=found[i, :, top : top + own.height, left : left + own.width]
-        )
+            found = blank(value, len(signs), at.height, at.width, 0)
+        rows = overlap(at.tops[i], at.height, own.tops[0], own.height)[0]
+        columns = overlap(at.lefts[i], at.width, own.lefts[0], own.width)[0]
+        torch.mul(value[0], height, out=found[i, :, rows, columns])
     assert found is not None
-    return end, found
+    return way[-1], found

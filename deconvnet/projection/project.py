@@ -8,7 +8,7 @@ is h times the gradient that autograd gives when each ReLU's backward is replace
 
 Only what the activation can see is computed: at every node a box of its map (`boxes`), many
 activations of one layer at a time, each with its own offset; what no image changes is computed once
-for each unit (`heads`). Where branches meet, what comes down
+for each unit (`prefix_cache`). Where branches meet, what comes down
 adds; beyond the border of a map there is nothing, so what lands there is dropped.
 """
 
@@ -31,9 +31,9 @@ from deconvnet.projection.batches import Group, grouped
 from deconvnet.projection.descend import (
     _canvas,
     _check_finite,
-    _Descent,
     _is_map,
     descend,
+    descend_group,
 )
 
 
@@ -211,8 +211,7 @@ def _project_locally(
             heights = local.top.flatten(1).gather(1, mine[:, None])[:, 0]
             _check_finite(layer, heights)
             values[group.which] = heights
-            descent = _Descent(net, layer, local.kept, backward, group, None)
-            yield group, descent.walk(mine, heights)
+            yield group, descend_group(net, layer, local.kept, backward, group, None, mine, heights)
 
     pixels = _canvas(net, len(units), each())
     return _present(net, layer, units, places, values, pixels, backward.rule)

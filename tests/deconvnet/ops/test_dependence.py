@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import deconvnet as dn
+from deconvnet.geometry.boxes import Boxes
 from deconvnet.geometry.pull import node_boxes
 from deconvnet.geometry.push import push
 from deconvnet.geometry.region import INPUT, Region, map_size
@@ -197,7 +198,8 @@ def _assert_same(found: Region, truth: Region) -> None:
 def _assert_frames_hold(net: dn.Network, changed: NDArray[np.bool_]) -> None:
     """All positions at a time: what is taken of the image holds all that each depends on."""
     positions = list(product(*map(range, changed.shape[2:])))
-    boxes = node_boxes(net.nodes, len(net.nodes) - 1, *zip(*positions, strict=True))[INPUT]
+    seed = Boxes(*zip(*positions, strict=True), 1, 1)
+    boxes = node_boxes(net.nodes, len(net.nodes) - 1, seed)[INPUT]
     for (y, x), top, left in zip(positions, boxes.tops, boxes.lefts, strict=True):
         taken = Region(top, left, top + boxes.height, left + boxes.width)
         assert taken.clip(*changed.shape[:2]) == taken

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 import deconvnet as dn
 from deconvnet.execution.forward import record
 from deconvnet.graph.network import Network
+from deconvnet.ops.derived import Derived
 from deconvnet.projection.descend import descend
-from deconvnet.projection.prefix_cache import Heads, forget, heads_of
+from deconvnet.projection.prefix_cache import cache_of
 from tests.support.oracles import Oracle, relative_error
 
 
@@ -42,20 +43,20 @@ def test_a_second_walk_gives_the_same_numbers_to_the_bit(layer: str) -> None:
     net = chain()
     _, project = whole(net, layer)
     assert torch.equal(project(), project())
-    kept = heads_of(net)
-    forget(net)
-    assert heads_of(net) is not kept
+    kept = cache_of(net)
+    net.refresh()
+    assert cache_of(net) is not kept
 
 
-def test_positions_that_the_border_clips_alike_share_one_head() -> None:
+def test_positions_that_the_border_clips_alike_share_one_prefix() -> None:
     net = chain()
     index, project = whole(net, "conv3")
     project()
-    assert 2 * 2 < len(heads_of(net)) < len(index[0])
+    assert 2 * 2 < len(cache_of(net)) < len(index[0])
 
 
 @pytest.mark.parametrize("y, x", [(0, 0), (3, 4), (6, 0), (6, 7)])
-def test_kept_heads_agree_with_autograd(y: int, x: int) -> None:
+def test_kept_prefixes_agree_with_autograd(y: int, x: int) -> None:
     net = chain()
     image = torch.randn(2, 3, 29, 31, dtype=torch.float64)
     dn.project(net, image, ["conv3:4@2,2", "conv3:4@5,5"])  # fills what is kept
@@ -93,13 +94,14 @@ WRITES: dict[str, Callable[[Tensor], Any]] = {
 
 @pytest.mark.parametrize("layer", [0, 3, 6])
 @pytest.mark.parametrize("name", WRITES)
-def test_what_is_written_past_torch_s_count_is_noticed(name: str, layer: int) -> None:
+def test_refresh_takes_in_what_is_written_past_torch_s_count(name: str, layer: int) -> None:
     net = chain()
     x = torch.randn(1, *net.input_size, dtype=torch.float64)
     units = [f"conv3:{channel}{at}" for channel in range(10) for at in ("", "@3,3")]
     dn.project(net, x, units)
     WRITES[name](net.module[layer].weight)
     net.module[4].bias.data.add_(0.1)
+    net.refresh()
     ours, theirs = (dn.project(each, x, units) for each in (net, dn.trace(net.module, (3, 29, 31))))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.pixels, other.pixels)
@@ -118,9 +120,9 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch)
     net = chain()
     _, project = whole(net, "conv3")
     expected = project()
-    small = Heads(net, 20_000)
+    small: Derived[Any, Tensor] = Derived(20_000)
     with monkeypatch.context() as patch:
-        patch.setattr("deconvnet.projection.prefix_cache.heads_of", lambda _: small)
+        patch.setattr("deconvnet.projection.prefix_cache.cache_of", lambda _: small)
         assert torch.equal(project(), expected)
     assert 0 < small.nbytes <= 20_000
-    assert 0 < len(small) < len(heads_of(net))
+    assert 0 < len(small) < len(cache_of(net))

@@ -29,7 +29,6 @@ COMMANDS = [
     "train",
     "evaluate",
     "models",
-    "bench",
     "explain",
 ]
 
@@ -124,7 +123,6 @@ def test_the_examples_give_options_that_there_are():
             "Leave out --no-auth, or listen on 127.0.0.1",
         ),
         (["serve", "--allowed-host", "http://a.lab/"], "allowed_hosts.0: String should match"),
-        (["bench", "indx"], "Benchmark 'indx' is unknown; nearest: index"),
         (["link", "--data-dir", "{out}"], "No server runs on data directory"),
         (["serve", "--index", "no"], "There is no index in 'no'"),
     ],
