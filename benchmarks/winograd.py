@@ -2,7 +2,7 @@
 
 For each distinct layer and patch of a network's occlusion map: milliseconds of oneDNN's direct
 convolution and of Winograd's, in turn, and the error of both against float64 (root mean square over
-that of the output). `used` says what the engine chooses by its measured rule.
+that of the output). `used` says what the engine chooses.
 """
 
 import argparse
@@ -16,9 +16,8 @@ from torch import Tensor
 import deconvnet as dn
 from benchmarks.common import arguments, batch, each, interleave, photographs, table
 from deconvnet.graph.batch import check_input
-from deconvnet.occlusion_maps import winograd_gain
 from deconvnet.occlusion_maps.batches import BATCH, grouped
-from deconvnet.occlusion_maps.winograd import Winograd, fits
+from deconvnet.occlusion_maps.winograd import Winograd, filled, fits, pays
 from deconvnet.ops.conv import Conv
 
 Shape = tuple[int, int, int, int, int]  # channels in and out, patch, images at a time
@@ -56,12 +55,12 @@ def measure(shape: Shape, share: float, runs: int) -> list[str]:
         float((found - truth).square().mean().sqrt() / truth.square().mean().sqrt())
         for found in (F.conv2d(x, weight, bias), ours(x))
     ]
-    gain = winograd_gain.gains().of(inputs, outputs) * winograd_gain.filled(height, width)
+    used = pays(inputs, outputs) and filled(height, width)
     return [
         f"{inputs} → {outputs}", f"{height}×{width}", str(n), f"{100 * share:.0f} %",
         f"{1e3 * statistics.median(timing.theirs):.1f}",
         f"{1e3 * statistics.median(timing.ours):.1f}", f"{timing.ratio:.2f}×",
-        *(f"{one:.1e}" for one in error), "yes" if gain >= winograd_gain.WORTH else "no",
+        *(f"{one:.1e}" for one in error), "yes" if used else "no",
     ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What every test may use: the checkout, a photograph, small datasets, the demo's network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,6 @@ settings.load_profile("any speed")
 pytest_plugins = ["tests.support.server"]
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the engine measures of this machine is kept here for the session, not in the home."""
-    path = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DECONVNET_CACHE_DIR", str(path))
-        yield path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

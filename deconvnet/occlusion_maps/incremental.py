@@ -10,7 +10,7 @@ run once, on many images together.
 What changes is planned in `changes`.
 
 The idea is Krypton's (Nakandala, Kumar & Papakonstantinou, SIGMOD 2019), exact part. In float32 on
-a CPU, patches go through a convolution by Winograd's algorithm where that is faster (`tuning`).
+a CPU, patches go through a convolution by Winograd's algorithm where that is faster (`winograd`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +28,7 @@ from deconvnet.execution.patches import lay, take
 from deconvnet.geometry.push import Axis, Change
 from deconvnet.geometry.region import INPUT, map_size
 from deconvnet.graph.network import Network
-from deconvnet.occlusion_maps import winograd_gain
-from deconvnet.occlusion_maps.winograd import Winograd, fits, memory
+from deconvnet.occlusion_maps.winograd import Winograd, filled, fits, memory, pays
 from deconvnet.ops.base import POINT
 from deconvnet.ops.conv import Conv
 from deconvnet.ops.derived import Derived, state
@@ -54,12 +53,12 @@ class Clean:
         held = 2 * sum(value.nbytes for value in self.maps.values())  # as they are, and padded
         whole = budget(x.device)
         self.share = max(whole // 8, (whole - held) // 3)
-        self.gains = dict(_gains(net, x, order, self.share))
+        self.by_winograd = set(_by_winograd(net, x, order, self.share))
         self._winograd = Derived[int, Winograd]()
 
     def winograd(self, place: int, height: int, width: int) -> Winograd | None:
         """The node's convolution by Winograd's algorithm, if patches of this size run faster so."""
-        if self.gains.get(place, 0.0) * winograd_gain.filled(height, width) < winograd_gain.WORTH:
+        if place not in self.by_winograd or not filled(height, width):
             return None
         op = self.net.nodes[place].op
         assert isinstance(op, Conv)
@@ -69,7 +68,7 @@ class Clean:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            del self.gains[place]  # the direct way needs no kernel of its own
+            self.by_winograd.remove(place)  # the direct way needs no kernel of its own
             return None
 
     def padded(self, above: int, place: int) -> Tensor:
@@ -87,8 +86,8 @@ class Clean:
         return self._padded[key]
 
 
-def _gains(net: Network, x: Tensor, order: Sequence[int], left: int) -> Iterator[tuple[int, float]]:
-    """The nodes that Winograd's algorithm may serve, and how many times faster it is there.
+def _by_winograd(net: Network, x: Tensor, order: Sequence[int], left: int) -> Iterator[int]:
+    """The nodes that Winograd's algorithm serves.
 
     In float32 on a CPU alone: elsewhere libraries choose by themselves, and float64 is the oracle.
     Transformed kernels take at most `left` bytes.
@@ -99,12 +98,10 @@ def _gains(net: Network, x: Tensor, order: Sequence[int], left: int) -> Iterator
         op = net.nodes[place].op
         if not isinstance(op, Conv) or not fits(op.window, op.groups):
             continue
-        if memory(op.weight) <= left:
-            outputs, inputs = op.weight.shape[:2]
-            gain = winograd_gain.gains().of(inputs, outputs)
-            if gain >= winograd_gain.WORTH:
-                left -= memory(op.weight)
-                yield place, gain
+        outputs, inputs = op.weight.shape[:2]
+        if pays(inputs, outputs) and memory(op.weight) <= left:
+            left -= memory(op.weight)
+            yield place
 
 
 class Incremental:
@@ -117,6 +114,7 @@ class Incremental:
     def __init__(self, clean: Clean, changes: Mapping[int, Change]) -> None:
         self.net, self.maps, self.clean, self.changes = clean.net, clean.maps, clean, changes
         self.order = [place for place in clean.order if place in changes]
+        self._steps = [Step(place, self.net.nodes[place].inputs) for place in self.order]
         self._windows: Tensor | None = None
 
     def bytes_each(self) -> int:
@@ -135,8 +133,7 @@ class Incremental:
         """
         changes = {place: change.part(which) for place, change in self.changes.items()}
         values = {INPUT: self._start(changes[INPUT], fill)}
-        steps = [Step(place, self.net.nodes[place].inputs) for place in self.order]
-        execute(steps, values, self._changed(changes), keep=wanted)
+        execute(self._steps, values, self._changed(changes), keep=wanted)
         return {place: values[place] for place in wanted}
 
     def channel_sum(self, place: int, patches: Tensor, which: slice, channel: int) -> Tensor:

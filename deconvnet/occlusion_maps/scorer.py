@@ -222,7 +222,7 @@ def choose(
     says = f"{saving:.1f}× fewer multiply-adds than whole passes"
     if strategy == "incremental" or (strategy == "auto" and saving >= _WORTH):
         changes = IncrementalPasses(scorer, x, fill, size)
-        layers = len(changes.clean.gains)
+        layers = len(changes.clean.by_winograd)
         says += f"; Winograd's algorithm in up to {layers} layers" if layers else ""
         return changes, f"incremental, {says}"
     return WholePasses(scorer, x, fill, size), f"plain; incremental would take {says}"

@@ -61,8 +61,10 @@ def passed(nodes: Sequence[Node], kept: Mapping[int, Tensor], place: int) -> lis
     return found
 
 
-def _steps(nodes: Sequence[Node], way: Sequence[int], y: int, x: int) -> list[_Step]:
-    """One activation's boxes on the way, and what comes to each."""
+def _steps(
+    nodes: Sequence[Node], way: Sequence[int], y: int, x: int
+) -> tuple[list[_Step], Clipped]:
+    """One activation's boxes on the way, and how they lie in what comes to each."""
     part = Boxes((y,), (x,), 1, 1)
     boxes = node_boxes(nodes, way[0], part, way[-1])
     found = []
@@ -72,7 +74,7 @@ def _steps(nodes: Sequence[Node], way: Sequence[int], y: int, x: int) -> list[_S
         part = (
             whole(1, map_size(nodes[below].shape)) if window is None else boxes[place].pull(window)
         )
-    return found
+    return found, tuple(step.clipped for step in found)
 
 
 def _laid(value: Tensor, step: _Step) -> Tensor:
@@ -85,12 +87,16 @@ def _weights(nodes: Sequence[Node], way: Sequence[int]) -> list[Tensor]:
 
 
 def _prefix(
-    nodes: Sequence[Node], backward: BackwardRule, steps: Sequence[_Step], seed: Tensor
-) -> Tensor:
-    """One unit's, from a seed [1, c] in its layer: [1, c, h, w] on the last box, or [1, c]."""
+    nodes: Sequence[Node], backward: BackwardRule, steps: Sequence[_Step], channel: int,
+    unit: float, like: Tensor,
+) -> Tensor:  # fmt: skip
+    """One channel's, from a seed of 1 or -1: [1, c, h, w] on the last box, or [1, c]."""
     at = {step.place: step for step in steps}
     first, last = steps[0], steps[-1]
-    value = seed if len(nodes[first.place].shape) == 1 else seed[:, :, None, None]
+    shape = nodes[first.place].shape
+    value = like.new_zeros(1, shape[0])
+    value[0, channel] = unit
+    value = value if len(shape) == 1 else value[:, :, None, None]
 
     def compute(place: int, value: Tensor) -> list[Tensor]:
         op = nodes[place].op
@@ -142,21 +148,23 @@ def descend_prefix(
     """
     nodes, way = net.nodes, passed(net.nodes, kept, place)
     cache, now = cache_of(net), state(_weights(nodes, way))
+    steps: dict[tuple[int, int], tuple[list[_Step], Clipped]] = {}
     found: Tensor | None = None
     at = boxes[way[-1]]
     signs = heights.sign().tolist()
     seeds = zip(seed.tops, seed.lefts, channels, signs, heights.abs(), strict=True)
     for i, (y, x, channel, sign, height) in enumerate(seeds):
-        steps = _steps(nodes, way, y, x)
-        one = heights.new_zeros(1, nodes[place].shape[0])
-        one[0, channel] = unit = -1.0 if sign < 0 else 1.0
-        key = (backward, place, channel, unit, tuple(step.clipped for step in steps))
-        value = cache.of(key, now, partial(_prefix, nodes, backward, steps, one))
+        if (y, x) not in steps:
+            steps[y, x] = _steps(nodes, way, y, x)
+        own_steps, clipped = steps[y, x]
+        unit = -1.0 if sign < 0 else 1.0
+        make = partial(_prefix, nodes, backward, own_steps, channel, unit, heights)
+        value = cache.of((backward, place, channel, unit, clipped), now, make)
         if value.dim() != 4:
             found = value.new_empty(len(signs), *value.shape[1:]) if found is None else found
             torch.mul(value[0], height, out=found[i])
             continue
-        own = steps[-1].own
+        own = own_steps[-1].own
         if found is None:
             found = blank(value, len(signs), at.height, at.width, 0)
         rows = overlap(at.tops[i], at.height, own.tops[0], own.height)[0]
