@@ -22,47 +22,73 @@ from collections.abc import Iterable
 
 
 class DeconvnetError(Exception):
-    """Root of the tree; catching it catches every deliberate refusal."""
+    """Root of the tree; catching it catches every deliberate refusal.
+
+    Attributes:
+        code: a stable word for programs.
+    """
+
+    code: str = "deconvnet_error"
 
 
 class AddressError(DeconvnetError, ValueError):
     """A unit or layer that does not parse or does not exist."""
 
+    code = "address_error"
+
 
 class GraphError(DeconvnetError):
     """A module that cannot be traced or whose graph does not reproduce it."""
+
+    code = "graph_error"
 
 
 class UnknownOpError(GraphError):
     """An operation that the op table does not know."""
 
+    code = "unknown_op_error"
+
 
 class ProjectionError(DeconvnetError):
     """An activation that cannot be taken down to the pixels."""
+
+    code = "projection_error"
 
 
 class WeightsError(DeconvnetError):
     """Weights that are missing, unreadable or of another architecture."""
 
+    code = "weights_error"
+
 
 class ModelError(DeconvnetError):
     """An unknown model or a file that does not build one."""
+
+    code = "model_error"
 
 
 class InputError(DeconvnetError, ValueError):
     """An input the network cannot take."""
 
+    code = "input_error"
+
 
 class ParameterError(DeconvnetError, ValueError):
     """A parameter outside its range."""
+
+    code = "parameter_error"
 
 
 class DatasetError(DeconvnetError):
     """A dataset that cannot be opened or is empty."""
 
+    code = "dataset_error"
+
 
 class IndexError_(DeconvnetError):
     """An index that is missing, foreign, corrupt or incomplete."""
+
+    code = "index_error"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,11 +5,19 @@ occluded, as the mean over the occluders that cover a pixel: red where hiding it
 blue where it helps. Source: Zeiler & Fergus 2013, arXiv:1311.2901, section 4.2 and figure 7.
 """
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 from torch import Tensor
 
 from deconvnet import render
@@ -29,8 +37,24 @@ from deconvnet.methods.base import (
     register,
 )
 from deconvnet.occlusion_maps.occlude import OcclusionMap, occlusion
+from deconvnet.occlusion_maps.occluder import COLOUR, FILLS, NamedFill
 
 _NAMED = 8  # labels that get a colour of their own
+
+
+def _colour(value: str) -> str:
+    if not re.match(COLOUR, value):
+        raise ValueError(f"expected {', '.join(FILLS)}, or a colour such as #8090a0")
+    return value
+
+
+Colour = Annotated[
+    str, AfterValidator(_colour), WithJsonSchema({"type": "string", "pattern": COLOUR})
+]
+Fill = Annotated[
+    Annotated[NamedFill, Tag("named")] | Annotated[Colour, Tag("colour")],
+    Discriminator(lambda value: "named" if value in FILLS else "colour"),
+]
 
 
 class OcclusionParams(Params):
@@ -46,10 +70,9 @@ class OcclusionParams(Params):
         description="Step between squares; at most their side.",
         json_schema_extra={"unit": "px"},
     )
-    fill: str = Field(
+    fill: Fill = Field(
         "grey",
         description="What it shows: grey, mean (the image's colour), black, blur, or #rrggbb.",
-        pattern=r"^(grey|mean|black|blur|#[0-9a-fA-F]{6})$",
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from deconvnet.address import natural
 from deconvnet.errors import ParameterError
 from deconvnet.graph.network import Network
 
-FILLS = ("grey", "mean", "black", "blur")
+NamedFill = Literal["grey", "mean", "black", "blur"]
+FILLS: tuple[NamedFill, ...] = ("grey", "mean", "black", "blur")
+COLOUR = "^#[0-9a-fA-F]{6}$"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Occluder:
                 f"stride is {self.stride} for an occluder of size {self.size}; expected 1 to the "
                 "size, or some pixels are never covered."
             )
-        if self.fill not in FILLS and not re.fullmatch(r"#[0-9a-fA-F]{6}", str(self.fill)):
+        if self.fill not in FILLS and not re.match(COLOUR, str(self.fill)):
             raise ParameterError(
                 f"fill is '{self.fill}', expected one of {', '.join(FILLS)}, or '#rrggbb'."
             )

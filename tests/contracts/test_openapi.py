@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deconvnet import methods
 from deconvnet_app.api import schemas as api_schemas
 from deconvnet_app.api.openapi_examples import EXAMPLES
 from deconvnet_app.http.problems import Problem
@@ -80,7 +81,7 @@ def test_an_example_of_a_job_of_every_method_is_given(spec: dict[str, Any]) -> N
     assert len(jobs) >= 4
     for schema in jobs.values():
         (example,) = schema["examples"]
-        job_views.JobRequest.model_validate(example)
+        job_views.request_of(methods.get(example["method"])).model_validate(example)
         assert example["model"] in schema["properties"]["model"]["enum"]
 
 

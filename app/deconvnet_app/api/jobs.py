@@ -9,16 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import reduce, wraps
 from itertools import chain, islice
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import BeforeValidator, Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from deconvnet import methods
-from deconvnet.methods import Method
 from deconvnet_app.api.dependencies import Page, State
 from deconvnet_app.api.openapi import (
     ETAG,
@@ -46,6 +45,7 @@ from deconvnet_app.services.job_views import (
     JobState,
     JobView,
     inputs_of_at_most,
+    request_of,
 )
 from deconvnet_app.urls import API
 
@@ -67,25 +67,10 @@ AGAIN = {"Retry-After": "1"}
 _WAIT = re.compile(r'\s*wait\s*=\s*"?([0-9]+)"?\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
 
 
-def _body_of(method: Method, inputs: Any) -> type[JobRequest]:
-    """The request's shape for one method, with its parameters."""
-    fields: Any = {
-        "inputs": (inputs, Field(description="which images")),
-        "method": Literal[method.name],
-        "params": (method.Params, Field(default_factory=dict, validate_default=True)),
-    }
-    return create_model(
-        f"{method.name.title()}Job",
-        __base__=JobRequest,
-        __doc__=method.title,
-        **fields,
-    )
-
-
 def body_type(most_inputs: int) -> Any:
     """The union of the registered methods' requests, told apart by `method`."""
     inputs = inputs_of_at_most(most_inputs)
-    bodies = [_body_of(method, inputs) for method in methods.all_methods()]
+    bodies = [request_of(method, inputs) for method in methods.all_methods()]
     union = reduce(or_, bodies)
     return Annotated[union, Field(discriminator="method")] if len(bodies) > 1 else union
 
@@ -173,9 +158,8 @@ async def submit(
     prefer: Annotated[str | None, Header(description="wait=n: seconds to wait")] = None,
 ) -> JobView:
     """Apply a method to many images: 202 once the job is safe; 200 if it is done already."""
-    plain = await run_in_threadpool(_plain, body)
     said = "" if idempotency_key is None else await run_in_threadpool(_hash, await request.json())
-    job = await jobs.submit(state, plain, key=idempotency_key, body_sha256=said)
+    job = await jobs.submit(state, body, key=idempotency_key, body_sha256=said)
     wait_s = _wait_of(prefer)
     if wait_s:
         job = await job_events.wait(state, job, wait_s)
@@ -184,11 +168,6 @@ async def submit(
     response.status_code = 200 if wait_s and job.terminal else 202
     _present(job, response)
     return job
-
-
-def _plain(body: JobRequest) -> JobRequest:
-    """The request without what only its method's own shape tells."""
-    return JobRequest.model_validate(body.model_dump(mode="json", by_alias=True))
 
 
 def _submit_route(most_inputs: int) -> Callable[..., Awaitable[JobView]]:

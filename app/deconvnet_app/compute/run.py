@@ -1,6 +1,7 @@
 """The one way from a specification to a result, for pages and for jobs."""
 
 import io
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,46 +31,84 @@ from deconvnet.graph.network import Network
 from deconvnet.methods import Explanation, Target
 from deconvnet_app.compute.resources import Resources
 from deconvnet_app.compute.sheets import kernel_facts, kernel_sheet, unit_sheets
-from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.spec import Lost, Progress, UnitError, UnitResult, UnitSpec
 from deconvnet_app.errors import ArtifactMissingError, Refusal, StorageFullError
 
+log = logging.getLogger(__name__)
+EVERY_S = 0.1
 _FATAL = (AddressError, GraphError, ModelError, ParameterError, WeightsError)
 
-Tell = Callable[[Progress], None]
+Send = Callable[[Progress], None]
+
+
+class _StoppedError(Exception):
+    """Nobody wants the unit any more."""
 
 
 def run_unit(
-    spec: UnitSpec, resources: Resources, tell: Tell = lambda _: None, *, partials: bool = False
-) -> UnitResult:
+    spec: UnitSpec,
+    resources: Resources,
+    send: Send = lambda _: None,
+    *,
+    unwanted: Callable[[], bool] = lambda: False,
+    partials: bool = False,
+) -> UnitResult | UnitError | Lost:
     """Compute one unit: a pure function of the specification and of the files that it names.
 
     Args:
-        tell: called at each step of the method; what it raises ends the unit.
-        partials: let it have what is known so far, too; the result is the same either way.
+        send: is given each partial result, and steps at most every `EVERY_S` seconds.
+        unwanted: ends the unit at the first step at which it is true.
+        partials: also send what is known so far; the result is the same either way.
 
-    Raises:
-        UnitError: what the specification asks for cannot be computed, and why.
+    Returns:
+        What came of it; nothing is raised.
     """
+    try:
+        return _computed(spec, resources, _heeding(send, unwanted), partials)
+    except UnitError as error:
+        return error
+    except _StoppedError:
+        return Lost("it was told to stop", killed=True, died=False)
+    except Exception as error:
+        log.exception("Unit %s of %s failed", spec.kind, spec.model)
+        return UnitError("internal_error", f"{type(error).__name__}: {error}", 500)
+
+
+def _heeding(send: Send, unwanted: Callable[[], bool]) -> Send:
+    next_at = 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal next_at
+        if unwanted():
+            raise _StoppedError
+        now = time.monotonic()
+        if progress.partial is not None or now >= next_at:
+            next_at = now + EVERY_S
+            send(progress)
+
+    return tell
+
+
+def _computed(spec: UnitSpec, resources: Resources, tell: Send, partials: bool) -> UnitResult:
+    """The unit's result; raises UnitError with what is wrong with the specification."""
     started = time.perf_counter()
     try:
         load = resources.architecture if spec.kind == "architecture" else resources.network
         net, network_key = load(spec.model)
         work = _Work(net, spec, spec.key(network_key), resources, started, tell, partials)
         return work.keep(_KINDS[spec.kind](work))
-    except UnitError:
-        raise
     except Refusal as error:
         raise UnitError(error.code, error.detail, error.status, fatal=True) from error
     except ArtifactMissingError as error:
         raise UnitError("input_missing", str(error), 404) from error
     except DeconvnetError as error:
-        raise UnitError(_code(error), str(error), fatal=isinstance(error, _FATAL)) from error
+        raise UnitError(error.code, str(error), fatal=isinstance(error, _FATAL)) from error
+    except StorageFullError as error:
+        raise UnitError("storage_full", str(error), 507) from error
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise UnitError("out_of_memory", f"Not enough memory for {spec.model}.", 503) from error
-    except StorageFullError as error:
-        raise UnitError("storage_full", str(error), 507) from error
 
 
 @dataclass
@@ -81,7 +120,7 @@ class _Work:
     key: str
     resources: Resources
     started: float
-    tell: Tell
+    tell: Send
     partials: bool
     done: int = 0
     total: int = 0
@@ -120,12 +159,6 @@ class _Work:
 
     def _elapsed(self) -> float:
         return round(time.perf_counter() - self.started, 4)
-
-
-def _code(error: DeconvnetError) -> str:
-    """InputError → input_error, IndexError_ → index_error."""
-    name = type(error).__name__.removesuffix("_").removesuffix("Error")
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_") + "_error"
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
@@ -204,3 +237,6 @@ _KINDS: Mapping[str, Callable[[_Work], Explanation]] = {
     "describe": _describe,
     "architecture": _architecture,
 }
+
+
+EVERY_S = 0.1

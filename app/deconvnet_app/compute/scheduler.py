@@ -14,9 +14,16 @@ from typing import Any, TypeVar
 
 from deconvnet_app.artifacts import ArtifactStore
 from deconvnet_app.catalog.models import fingerprint, model_source
-from deconvnet_app.compute.backends.base import Backend, Lost, Outcome
+from deconvnet_app.compute.backends.base import Backend, Outcome
 from deconvnet_app.compute.cache import ResultCache
-from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec, WorkerLostError
+from deconvnet_app.compute.spec import (
+    Lost,
+    Progress,
+    UnitError,
+    UnitResult,
+    UnitSpec,
+    WorkerLostError,
+)
 from deconvnet_app.errors import AppError
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings

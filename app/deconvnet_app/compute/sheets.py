@@ -13,8 +13,8 @@ from deconvnet.graph.network import Network
 from deconvnet.index.sheet import paste, sheet, tile_origin, tile_size
 from deconvnet.index.store import COLUMNS
 from deconvnet.methods import Explanation
+from deconvnet.ops.base import Rule
 from deconvnet.projection.project import Projection
-from deconvnet_app.compute.spec import Rule
 
 
 def unit_sheets(

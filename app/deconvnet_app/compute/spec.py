@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from deconvnet.ops.base import Rule
 from deconvnet_app.errors import AppError
 
 _SHA256 = r"^[0-9a-f]{64}$"
 
-Rule = Literal["deconv", "guided", "gradient"]
 Kind = Literal["explain", "sheets", "predict", "filters", "describe", "architecture"]
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -171,3 +171,19 @@ class WorkerLostError(AppError):
     def __init__(self, reason: str, *, wanted: bool = False) -> None:
         super().__init__(reason)
         self.wanted = wanted
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The unit ended before it was done.
+
+    Attributes:
+        killed: because `kill` or `stop` was asked for.
+        died: the worker is gone, too.
+        away: so is all that computes, whatever the unit did.
+    """
+
+    reason: str
+    killed: bool = False
+    died: bool = True
+    away: bool = False

@@ -8,14 +8,12 @@ import os
 import queue
 import signal
 import threading
-import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from deconvnet_app.compute.backends.base import Lost, Outcome
-from deconvnet_app.compute.resources import Resources, local_resources
-from deconvnet_app.compute.run import Tell, run_unit
-from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.backends.base import Outcome
+from deconvnet_app.compute.resources import local_resources
+from deconvnet_app.compute.run import run_unit
+from deconvnet_app.compute.spec import UnitSpec
 from deconvnet_app.settings import Settings
 
 Order = tuple[int, UnitSpec, bool]  # ticket, what, whether partial results are wanted
@@ -34,10 +32,14 @@ def work(connection: Connection, settings: Settings) -> None:
     resources = local_resources(settings)
 
     def serve(ticket: int, spec: UnitSpec, partials: bool) -> None:
-        tell = heeding(
-            lambda said: connection.send(Outcome(ticket, said)), lambda: ticket in unwanted
+        value = run_unit(
+            spec,
+            resources,
+            lambda said: connection.send(Outcome(ticket, said)),
+            unwanted=lambda: ticket in unwanted,
+            partials=partials,
         )
-        connection.send(Outcome(ticket, perform(spec, resources, tell, partials=partials)))
+        connection.send(Outcome(ticket, value))
         unwanted.discard(ticket)
 
     connection.send(None)  # ready
@@ -61,44 +63,3 @@ def _receive(
 
 
 log = logging.getLogger(__name__)
-
-
-EVERY_S = 0.1
-
-
-class StoppedError(Exception):
-    """Nobody wants the unit any more."""
-
-
-def perform(
-    spec: UnitSpec, resources: Resources, tell: Tell, *, partials: bool
-) -> UnitResult | UnitError | Lost:
-    """`run_unit`, with whatever goes wrong as a value."""
-    try:
-        return run_unit(spec, resources, tell, partials=partials)
-    except UnitError as error:
-        return error
-    except StoppedError:
-        return Lost("it was told to stop", killed=True, died=False)
-    except Exception as error:
-        log.exception("Unit %s of %s failed", spec.kind, spec.model)
-        return UnitError("internal_error", f"{type(error).__name__}: {error}", 500)
-
-
-def heeding(send: Tell, unwanted: Callable[[], bool]) -> Tell:
-    """What a worker's unit tells: each partial result, but steps at most every `EVERY_S` seconds.
-
-    It ends the unit (StoppedError) at the first step at which it is `unwanted`.
-    """
-    next_at = 0.0
-
-    def tell(progress: Progress) -> None:
-        nonlocal next_at
-        if unwanted():
-            raise StoppedError
-        now = time.monotonic()
-        if progress.partial is not None or now >= next_at:
-            next_at = now + EVERY_S
-            send(progress)
-
-    return tell

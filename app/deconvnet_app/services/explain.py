@@ -13,9 +13,10 @@ from PIL import Image
 from deconvnet.address import Unit
 from deconvnet.errors import IndexError_
 from deconvnet.graph.describe import rules_of
+from deconvnet.ops.base import Rule
 from deconvnet_app.artifacts import sha256
 from deconvnet_app.catalog.indexes import Opened
-from deconvnet_app.compute.spec import Rule, UnitResult, UnitSpec
+from deconvnet_app.compute.spec import UnitResult, UnitSpec
 from deconvnet_app.errors import Refusal
 from deconvnet_app.numbers import whole_number
 from deconvnet_app.services import uploads

@@ -8,13 +8,12 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    JsonValue,
     StringConstraints,
     Tag,
     create_model,
 )
 
-from deconvnet.methods import Target
+from deconvnet.methods import Method, Params, Target
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db.models import Item, Job
 from deconvnet_app.limits import JOB_TIMEOUT_S, METADATA_ENTRIES, TEXT_CHARS
@@ -84,11 +83,11 @@ def inputs_of_at_most(images: int) -> Any:
 
 
 class JobRequest(_Strict):
-    """What a job shall do, whatever its method."""
+    """What a job shall do, whatever its method; `request_of` is the shape for one method."""
 
     model: Annotated[Text, Field(description="a network of GET /models")]
     method: Annotated[Text, Field(description="a method of GET /methods")]
-    params: Annotated[dict[str, JsonValue], Field(description="the method's parameters")] = {}
+    params: Annotated[Params, Field(description="the method's parameters")]
     target: Annotated[
         Target | None, Field(description="a class or a unit; null: the predicted class")
     ] = None
@@ -110,6 +109,21 @@ class JobRequest(_Strict):
     metadata: Annotated[
         dict[Text, Text], Field(description="kept and given back", max_length=METADATA_ENTRIES)
     ] = {}
+
+
+def request_of(method: Method, inputs: Any = Inputs) -> type[JobRequest]:
+    """The request's shape for one method, with its parameters."""
+    fields: Any = {
+        "inputs": (inputs, Field(description="which images")),
+        "method": Literal[method.name],
+        "params": (method.Params, Field(default_factory=dict, validate_default=True)),
+    }
+    return create_model(
+        f"{method.name.title()}Job",
+        __base__=JobRequest,
+        __doc__=method.title,
+        **fields,
+    )
 
 
 class Counts(_Strict):

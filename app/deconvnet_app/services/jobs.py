@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NoReturn
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -25,7 +24,7 @@ from deconvnet_app.catalog.models import code_fingerprint, fingerprint, model_na
 from deconvnet_app.db import images as image_store
 from deconvnet_app.db import jobs as store
 from deconvnet_app.db.models import Job
-from deconvnet_app.errors import Fault, Refusal, invalid
+from deconvnet_app.errors import Fault, Refusal
 from deconvnet_app.services import models
 from deconvnet_app.services.job_views import (
     DatasetInput,
@@ -136,14 +135,7 @@ def _resolve(
     """The request with every parameter's value, and the fingerprints of what it names."""
     if request.model not in (names := model_names(state.settings)):
         _refuse("/model", f"Model '{request.model}' is unknown; {nearest(request.model, names)}.")
-    if request.method not in methods.names():
-        hint = nearest(request.method, methods.names())
-        _refuse("/method", f"Method '{request.method}' is unknown; {hint}.")
-    method = methods.get(request.method)
-    try:
-        params = method.Params.model_validate(request.params)
-    except ValidationError as error:
-        raise invalid(error, "/params") from error
+    method, params = methods.get(request.method), request.params
     try:
         target = method.check_target(request.target)
     except ParameterError as error:

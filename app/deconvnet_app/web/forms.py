@@ -1,6 +1,5 @@
 """Form controls from a JSON Schema: a registered method has its form with no further code."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,12 +15,9 @@ _KINDS: Mapping[str, Literal["number", "text", "checkbox"]] = {
 
 
 def _choices(schema: Schema) -> list[str]:
-    """The values of an enumeration, or the plain words among the alternatives of a pattern."""
-    if "enum" in schema:
-        return [str(value) for value in schema["enum"]]
-    alternatives = re.fullmatch(r"\^\((.*)\)\$", schema.get("pattern", ""))
-    words = alternatives[1].split("|") if alternatives else []
-    return [word for word in words if word.isalnum()]
+    """The values of an enumeration, or of those among several types."""
+    types = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return [str(value) for one in types for value in one.get("enum", ())]
 
 
 def _spell(value: Any) -> str:

@@ -10,10 +10,11 @@ import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import save_file
 
+from deconvnet import methods
 from deconvnet_app.catalog.models import why_unloadable
 from deconvnet_app.main import create_app
 from deconvnet_app.services import jobs
-from deconvnet_app.services.job_views import JobRequest
+from deconvnet_app.services.job_views import request_of
 from deconvnet_app.settings import Settings
 
 BODY = {
@@ -82,7 +83,7 @@ def test_a_key_whose_submission_is_under_way_is_a_conflict_for_a_while(
     app = create_app(tiny_settings())
     with TestClient(app) as client:
         state = app.state.deconv
-        request = JobRequest.model_validate(BODY)
+        request = request_of(methods.get(BODY["method"])).model_validate(BODY)
 
         async def twice() -> list[Any]:
             both = (jobs.submit(state, request, key="k", body_sha256="h") for _ in range(2))

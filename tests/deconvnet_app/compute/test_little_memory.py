@@ -12,7 +12,7 @@ CHILD = """
 import io, resource, sys
 from pathlib import Path
 from PIL import Image
-from deconvnet_app.compute.worker import perform
+from deconvnet_app.compute.run import run_unit
 from deconvnet_app.compute.spec import UnitSpec
 from deconvnet_app.compute.resources import local_resources
 from deconvnet_app.settings import Settings
@@ -36,7 +36,7 @@ image = resources.artifacts.put(buffer.getvalue())
 
 def ending(method, **more):
     spec = UnitSpec(kind="explain", model="net", method=method, image=image, **more)
-    found = perform(spec, resources, lambda _: None, partials=False)
+    found = run_unit(spec, resources)
     print(method, getattr(found, "code", "done"), getattr(found, "status", 200), flush=True)
 
 deconv = {"target": {"unit": "conv2:1"}}

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from deconvnet_app.artifacts import ArtifactStore
-from deconvnet_app.compute.backends.base import Backend, Lost, Outcome
+from deconvnet_app.compute.backends.base import Backend, Outcome
 from deconvnet_app.compute.backends.choose import make_backend
 from deconvnet_app.compute.backends.process import ProcessBackend
 from deconvnet_app.compute.scheduler import Compute, Priority
-from deconvnet_app.compute.spec import Progress, UnitResult, UnitSpec, WorkerLostError
+from deconvnet_app.compute.spec import Lost, Progress, UnitResult, UnitSpec, WorkerLostError
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
 from tests.support.server import SLOW, png

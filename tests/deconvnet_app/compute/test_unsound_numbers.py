@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deconvnet_app.compute.resources import Resources, local_resources
+from deconvnet_app.compute.run import run_unit
 from deconvnet_app.compute.spec import UnitError, UnitResult, UnitSpec
-from deconvnet_app.compute.worker import perform
 from deconvnet_app.settings import Settings
 from tests.support.server import TINY, png
 
@@ -32,7 +32,7 @@ def explained(resources: Resources, method: str, target: str) -> object:
         kind="explain", model="net", method=method, image=resources.artifacts.put(png()),
         target={"unit": target}, params=PARAMS.get(method, {}),
     )  # fmt: skip
-    return perform(spec, resources, lambda _: None, partials=False)
+    return run_unit(spec, resources)
 
 
 ASKED = [
@@ -61,7 +61,7 @@ def test_a_unit_that_such_weights_do_not_reach_is_explained(tmp_path: Path) -> N
 def test_kernels_that_are_not_finite_are_not_drawn(tmp_path: Path) -> None:
     resources = unsound(tmp_path, "conv1", "nan")
     spec = UnitSpec(kind="filters", model="net", layer="conv1")
-    found = perform(spec, resources, lambda _: None, partials=False)
+    found = run_unit(spec, resources)
     resources.close()
     assert isinstance(found, UnitError)
     assert (found.code, found.fatal) == ("weights_error", True)

@@ -228,7 +228,10 @@ def test_a_schema_becomes_controls_and_back() -> None:
         "properties": {
             "size": {"type": "integer", "default": 8, "minimum": 1, "unit": "px", "title": "Size"},
             "rate": {"type": "number", "default": 0.5},
-            "fill": {"type": "string", "pattern": "^(grey|blur|#[0-9a-f]{6})$", "default": "grey"},
+            "fill": {
+                "anyOf": [{"enum": ["grey", "blur"]}, {"type": "string", "pattern": "^#"}],
+                "default": "grey",
+            },
             "mode": {"enum": ["a", "b"], "default": "b"},
             "deep": {"type": "boolean", "default": True},
         }

@@ -3,23 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from deconvnet_app.compute.spec import Progress, UnitError, UnitResult, UnitSpec
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The unit ended before it was done.
-
-    Attributes:
-        killed: because `kill` or `stop` was asked for.
-        died: the worker is gone, too.
-        away: so is all that computes, whatever the unit did.
-    """
-
-    reason: str
-    killed: bool = False
-    died: bool = True
-    away: bool = False
+from deconvnet_app.compute.spec import Lost, Progress, UnitError, UnitResult, UnitSpec
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections import deque
 
 from deconvnet_app.compute.backends.base import Outcome
 from deconvnet_app.compute.resources import local_resources
+from deconvnet_app.compute.run import run_unit
 from deconvnet_app.compute.spec import UnitSpec
-from deconvnet_app.compute.worker import perform
 from deconvnet_app.settings import Settings
 
 
@@ -22,7 +22,7 @@ class InlineBackend:
         return 0 if self._news else 1
 
     def submit(self, ticket: int, spec: UnitSpec, *, partials: bool = False) -> None:
-        value = perform(
+        value = run_unit(
             spec, self._resources, lambda said: self._news.append(Outcome(ticket, said)),
             partials=partials,
         )  # fmt: skip

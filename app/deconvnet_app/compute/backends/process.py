@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
-from deconvnet_app.compute.backends.base import Lost, Outcome
-from deconvnet_app.compute.spec import Progress, UnitSpec
+from deconvnet_app.compute.backends.base import Outcome
+from deconvnet_app.compute.spec import Lost, Progress, UnitSpec
 from deconvnet_app.compute.worker import work
 from deconvnet_app.settings import Settings
 

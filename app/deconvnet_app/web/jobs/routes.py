@@ -16,7 +16,7 @@ from deconvnet.naming import distinct
 from deconvnet_app.errors import Refusal, invalid
 from deconvnet_app.numbers import BEYOND, whole_number
 from deconvnet_app.services import jobs, models, uploads
-from deconvnet_app.services.job_views import ItemView, JobRequest
+from deconvnet_app.services.job_views import ItemView, JobRequest, request_of
 from deconvnet_app.services.units import spatial_layers
 from deconvnet_app.state import AppState
 from deconvnet_app.urls import Urls, twin
@@ -172,7 +172,7 @@ def _request(given: Mapping[str, str], images: list[dict[str, str]]) -> JobReque
         given.get("model", ""), method.name, params, given.get("target", "").strip(), inputs
     )
     try:
-        return JobRequest.model_validate(body)
+        return request_of(method).model_validate(body)
     except ValidationError as error:
         raise invalid(error) from error
 

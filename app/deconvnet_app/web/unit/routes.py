@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError
+from deconvnet.ops.base import Rule
 from deconvnet_app.catalog.indexes import Opened
 from deconvnet_app.compute.spec import UnitError
 from deconvnet_app.errors import Refusal
@@ -142,7 +143,7 @@ async def unit(
     model: str,
     unit: Annotated[str, Path(max_length=300)],
     index: str | None = None,
-    rule: Literal["", "deconv", "guided", "gradient"] = "",
+    rule: Rule | Literal[""] = "",
     contrast: Literal["", "own"] = "",
 ) -> UnitPage | Response:
     """A unit: its statistics and its strongest images."""

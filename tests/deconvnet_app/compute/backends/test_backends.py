@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from deconvnet_app.artifacts import ArtifactStore, sha256
-from deconvnet_app.compute.backends.base import Backend, Lost, Outcome
+from deconvnet_app.compute.backends.base import Backend, Outcome
 from deconvnet_app.compute.backends.choose import make_backend
 from deconvnet_app.compute.scheduler import Compute, Priority
-from deconvnet_app.compute.spec import Origin, Progress, UnitError, UnitResult, UnitSpec
+from deconvnet_app.compute.spec import Lost, Origin, Progress, UnitError, UnitResult, UnitSpec
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
 from tests.support.server import KILLER, SLEEPER, SLOW, png

@@ -13,11 +13,11 @@ import torch
 
 from deconvnet_app.artifacts import sha256
 from deconvnet_app.catalog.models import fingerprint, model_source
-from deconvnet_app.compute.backends.base import Lost, Outcome
+from deconvnet_app.compute.backends.base import Outcome
 from deconvnet_app.compute.backends.ray.start import Actor
 from deconvnet_app.compute.resources import Resources
-from deconvnet_app.compute.spec import UnitError, UnitResult, UnitSpec
-from deconvnet_app.compute.worker import heeding, perform
+from deconvnet_app.compute.run import run_unit
+from deconvnet_app.compute.spec import Lost, UnitError, UnitResult, UnitSpec
 from deconvnet_app.errors import Refusal
 from deconvnet_app.settings import Settings
 
@@ -81,17 +81,20 @@ class UnitActor(Actor):
         torch.set_num_threads(self._threads)  # of this thread
         while True:
             ticket, spec, partials, network, self._carried.images = self._orders.get()
-            value = self._differs(spec, network) or self._perform(ticket, spec, partials)
+            value = self._differs(spec, network) or self._computed(ticket, spec, partials)
             self._tell(Outcome(ticket, value))
             self._unwanted.discard(ticket)
 
-    def _perform(
+    def _computed(
         self, ticket: int, spec: UnitSpec, partials: bool
     ) -> UnitResult | UnitError | Lost:
-        tell = heeding(
-            lambda said: self._tell(Outcome(ticket, said)), lambda: ticket in self._unwanted
+        return run_unit(
+            spec,
+            self._resources,
+            lambda said: self._tell(Outcome(ticket, said)),
+            unwanted=lambda: ticket in self._unwanted,
+            partials=partials,
         )
-        return perform(spec, self._resources, tell, partials=partials)
 
     def _tell(self, outcome: Outcome) -> None:
         files, self._carried.files = self._carried.files, {}

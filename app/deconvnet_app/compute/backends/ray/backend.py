@@ -3,10 +3,10 @@
 import os
 from functools import partial
 
-from deconvnet_app.compute.backends.base import Lost
 from deconvnet_app.compute.backends.process import ProcessBackend
 from deconvnet_app.compute.backends.ray.cluster import check
 from deconvnet_app.compute.backends.ray.proxy import GONE, REFUSED, cluster_of, work_on_ray
+from deconvnet_app.compute.spec import Lost
 from deconvnet_app.settings import Settings
 
 
