@@ -8,9 +8,8 @@ fails:
 
     work     a running server: a picture is uploaded and a job computes it
     start    a server's first start: token, database, lock, and its end
-    upgrade  a start on the first schema's database
-    start-workers, upgrade-workers
-             the same two with worker processes, where the others compute in the server
+    start-workers
+             the same with worker processes, where the others compute in the server
     index    the building of an index
     replace  the same in place of an index of other parameters
 
@@ -58,10 +57,8 @@ class Part(Protocol):
 
 PARTS: dict[str, Callable[[Disk, Path, Path, float], Part]] = {
     "work": Work,
-    "start": partial(Start, old=False, backend="inline"),
-    "upgrade": partial(Start, old=True, backend="inline"),
-    "start-workers": partial(Start, old=False, backend="process"),
-    "upgrade-workers": partial(Start, old=True, backend="process"),
+    "start": partial(Start, backend="inline"),
+    "start-workers": partial(Start, backend="process"),
     "index": partial(Indexing, replacing=False),
     "replace": partial(Indexing, replacing=True),
 }

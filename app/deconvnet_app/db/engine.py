@@ -174,6 +174,3 @@ class Database:
                 f"The database {self._dialect.name} was made by a newer version (schema "
                 f"{newer[0]}). Upgrade deconvnet, or start with another data directory or database."
             )
-        if len(current) > 1:
-            both = " and ".join(sorted(current))
-            raise self._corrupt(f"it says that it has the schemas {both}")

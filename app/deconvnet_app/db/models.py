@@ -103,7 +103,7 @@ class Item(Base):
     owner: Mapped[str | None] = mapped_column(Text(40))
     attempt: Mapped[int] = mapped_column(default=0)
     deaths: Mapped[int] = mapped_column(default=0)
-    spent: Mapped[int] = mapped_column(default=0, server_default="0")
+    spent: Mapped[int] = mapped_column(default=0)
     result: Mapped[JsonObject | None]
     error: Mapped[JsonObject | None]
     finished_at: Mapped[float | None]

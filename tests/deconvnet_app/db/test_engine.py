@@ -1,7 +1,6 @@
 """One writer at a time, one server for each database, and what is said of one that is not there."""
 
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -20,10 +19,9 @@ from deconvnet_app.db import jobs as store
 from deconvnet_app.db import postgres as dialect
 from deconvnet_app.db import sqlite
 from deconvnet_app.db.engine import Database
-from deconvnet_app.db.models import IdempotencyKey, Job
+from deconvnet_app.db.models import Job
 from deconvnet_app.errors import DatabaseError_
 from deconvnet_app.main import create_app
-from deconvnet_app.services.job_views import JobView
 from deconvnet_app.settings import Settings
 from tests.support.checkout import pythonpath
 from tests.support.postgres import PASSWORD, Cluster
@@ -218,51 +216,3 @@ def test_a_text_that_postgresql_cannot_hold_is_refused(
         inputs: dict[str, Any] = {"images": [{"id": image, "custom_id": "a\0b"}]}
         assert client.post("/api/v1/jobs", json=DECONV | {"inputs": inputs}).status_code == 422
         assert client.get("/api/v1/jobs/job%00").status_code in (404, 422)
-
-
-def test_jobs_of_the_first_schema_begin_their_story_with_how_they_stand(
-    postgres: Cluster, url: str, tmp_path: Path
-) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    import deconvnet_app.db
-
-    for place in (url, f"sqlite:///{tmp_path / 'old.sqlite'}"):
-        config = Config()
-        folder = Path(deconvnet_app.db.__file__).parent / "migrations"
-        config.set_main_option("script_location", str(folder))
-        engine = sqlalchemy.create_engine(place)
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            connection.exec_driver_sql(
-                "INSERT INTO jobs (id, state, version, request, fingerprints, error, total, "
-                "succeeded, failed, skipped, created_at, updated_at) VALUES ('job_1', 'failed', 7, "
-                """'{"model": "tiny", "method": "deconv"}', '{}', '{"code": "broken"}', """
-                "3, 1, 2, 0, 1.5, 2.5)"
-            )
-            connection.exec_driver_sql("INSERT INTO idempotency_keys VALUES ('k', 'h', 'job_1', 1)")
-            for n, (state, attempt, deaths) in enumerate(
-                [("succeeded", 5, 1), ("failed", 1, 0), ("failed", 4, 3), ("skipped", 2, 0)]
-            ):
-                connection.exec_driver_sql(
-                    "INSERT INTO items (job, n, state, attempt, deaths) "
-                    f"SELECT seq, {n}, '{state}', {attempt}, {deaths} FROM jobs"
-                )
-            command.upgrade(config, "head")
-            (event,) = connection.execute(sqlalchemy.text("SELECT version, data FROM events"))
-            spent = connection.execute(sqlalchemy.text("SELECT spent FROM items ORDER BY n"))
-            assert spent.scalars().all() == [2, 1, 3, 0]
-            last = connection.execute(sqlalchemy.text("SELECT value, seq FROM counters, jobs"))
-            assert [row.value - row.seq for row in last] == [0]
-            answer = connection.execute(sqlalchemy.select(IdempotencyKey.answer)).scalar_one()
-            first = JobView.model_validate(answer)
-            assert (first.id, first.state, first.version, first.counts.total, first.updated_at) == (
-                "job_1", "queued", 1, 3, 1.5
-            )  # fmt: skip
-        engine.dispose()
-        data = event.data if isinstance(event.data, dict) else json.loads(event.data)
-        assert event.version == 7
-        assert data["error"] == {"code": "broken"}
-        assert data["counts"] == {"total": 3, "succeeded": 1, "failed": 2, "skipped": 0}
