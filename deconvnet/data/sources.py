@@ -8,6 +8,7 @@ import os
 import stat
 import tarfile
 import tempfile
+import threading
 import weakref
 import zipfile
 from abc import ABC, abstractmethod
@@ -176,6 +177,7 @@ class TarSource(FileSource):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._at: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
         try:
             self._file = self._plain(path) or self._spooled(path)
         except (tarfile.TarError, OSError, EOFError) as error:
@@ -222,7 +224,9 @@ class TarSource(FileSource):
 
     def read(self, path: str) -> bytes:
         offset, size = self._at[path]
-        return os.pread(self._file.fileno(), size, offset)
+        with self._lock:  # one position in the file for all threads
+            self._file.seek(offset)
+            return self._file.read(size)
 
 
 class ZipSource(FileSource):

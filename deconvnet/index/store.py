@@ -10,7 +10,6 @@ it there is no index, only `checkpoint.safetensors`, from which a build goes on.
 depends on when or where it was built; the same inputs give the same bytes.
 """
 
-import fcntl
 import json
 import os
 import struct
@@ -22,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 import safetensors
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
@@ -33,6 +33,7 @@ MANIFEST = "index.json"
 TABLES = "tables.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 SPRITES, IMAGES = "sprites", "images"
+LOCK = ".lock"  # one builder at a time; it stays, empty
 _PARTIAL = ".partial"
 _KEY = "state"  # the single metadata key: several would be stored in no fixed order
 
@@ -70,6 +71,8 @@ def write_files(root: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return  # a folder is no file there
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -105,7 +108,7 @@ def building(root: Path) -> Iterator[None]:
     if root.exists() and not root.is_dir():
         raise IndexError_(f"'{root}' is a file. Give a folder for the index.")
     root.mkdir(parents=True, exist_ok=True)
-    ours = {MANIFEST, TABLES, CHECKPOINT, SPRITES, IMAGES}
+    ours = {MANIFEST, TABLES, CHECKPOINT, SPRITES, IMAGES, LOCK}
     strange = [
         path.name for path in root.iterdir()
         if path.name not in ours and not path.name.endswith(_PARTIAL)
@@ -115,18 +118,18 @@ def building(root: Path) -> Iterator[None]:
             f"'{root}' holds other things than an index, such as '{sorted(strange)[0]}'. "
             "Give a new or empty folder."
         )
-    handle = os.open(root, os.O_RDONLY)
+    lock = FileLock(root / LOCK, blocking=False)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        lock.acquire()
+    except Timeout as error:
         raise IndexError_(
             f"Another process is building the index '{root}'. Wait for it."
         ) from error
-    else:
+    try:
         remove_partials(root)
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def pack(tables: Mapping[str, NDArray[Any]], state: Any = None) -> bytes:

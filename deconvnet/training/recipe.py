@@ -1,12 +1,12 @@
 """How zfnet64 is trained: options, learning rate, augmentation, clipped filters."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torchvision.transforms.v2 import functional as transform
 
 from deconvnet.zoo import Recipe
 
@@ -40,11 +40,23 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def rate_at(fraction: float, peak: float) -> float:
-    """The rate after `fraction` of the steps: a cosine from peak / 4 to `peak`, one to zero."""
-    if fraction < _WARM_UP:
-        return peak * (0.25 + 0.75 * (0.5 - 0.5 * math.cos(math.pi * fraction / _WARM_UP)))
-    return peak * (0.5 + 0.5 * math.cos(math.pi * (fraction - _WARM_UP) / (1 - _WARM_UP)))
+def schedule(
+    optimiser: torch.optim.Optimizer, peaks: list[float], steps: int, done: int
+) -> OneCycleLR:
+    """The learning rate of each step: a cosine from a quarter of the peak up to it, one to zero.
+
+    Args:
+        peaks: of each group of parameters.
+        steps: of the whole run.
+        done: steps that an earlier run has taken already.
+    """
+    made = OneCycleLR(
+        optimiser, peaks, total_steps=steps, pct_start=_WARM_UP, div_factor=4, cycle_momentum=False
+    )
+    if done:
+        made.load_state_dict(made.state_dict() | {"last_epoch": done - 1, "_step_count": done + 1})
+        made.step()
+    return made
 
 
 def augment(pixels: Tensor, size: tuple[int, int], shift: int, rng: torch.Generator) -> Tensor:
@@ -53,15 +65,16 @@ def augment(pixels: Tensor, size: tuple[int, int], shift: int, rng: torch.Genera
     uint8 [n, 3, R, R] → uint8 [n, 3, *size].
     """
     if shift:
-        pixels = F.pad(pixels.float(), (shift,) * 4, mode="reflect").to(torch.uint8)
+        pixels = transform.pad(pixels, [shift] * 4, padding_mode="reflect")
     n, _, height, width = pixels.shape
+    # Drawn here: v2's transforms draw from the generator of the process, which dropout uses too.
     top = torch.randint(height - size[0] + 1, (n,), generator=rng).tolist()
     left = torch.randint(width - size[1] + 1, (n,), generator=rng).tolist()
     flip = torch.rand(n, generator=rng).lt(0.5).tolist()
     crops = []
     for image, y, x, mirrored in zip(pixels, top, left, flip, strict=True):
-        crop = image[:, y : y + size[0], x : x + size[1]]
-        crops.append(crop.flip(-1) if mirrored else crop)
+        crop = transform.crop(image, y, x, *size)
+        crops.append(transform.horizontal_flip(crop) if mirrored else crop)
     return torch.stack(crops)
 
 

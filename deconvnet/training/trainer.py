@@ -23,13 +23,14 @@ from types import FrameType
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from deconvnet.data.dataset import Dataset
 from deconvnet.errors import ParameterError
 from deconvnet.importers.checkpoints import read_weights, save_weights
 from deconvnet.training.evaluate import Pixels, class_ids, evaluate
-from deconvnet.training.recipe import Progress, TrainOptions, augment, clip_rms, rate_at
+from deconvnet.training.recipe import Progress, TrainOptions, augment, clip_rms, schedule
 from deconvnet.training.report import export_half, first_layer_picture, learning_curve
 from deconvnet.zoo import ModelSpec
 
@@ -99,6 +100,7 @@ class Trainer:
             lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
         )  # fmt: skip
         self.progress = Progress()
+        self.schedule = self._schedule()
         self.bf16 = _precision(options.precision, options.device)
 
     @property
@@ -123,6 +125,12 @@ class Trainer:
                 self._finish_epoch(held_out)
                 self._leave_if(interrupted)
         return self._save(self.options.out / f"{self.spec.name.replace(':', '-')}.safetensors")
+
+    def _schedule(self) -> OneCycleLR:
+        recipe = self.options.recipe
+        peaks = [recipe.rate * group["scale"] for group in self.optimiser.param_groups]
+        done = self.progress.epoch * self.steps + self.progress.step
+        return schedule(self.optimiser, peaks, recipe.epochs * self.steps, done)
 
     def _leave_if(self, interrupted: Event) -> None:
         """End between two steps, where the state is whole."""
@@ -178,9 +186,6 @@ class Trainer:
 
     def _step(self, step: int, x: Tensor, target: Tensor) -> None:
         state, recipe = self.progress, self.options.recipe
-        done = (state.epoch * self.steps + step) / (recipe.epochs * self.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(done, recipe.rate) * group["scale"]
         torch.manual_seed(self.options.seed + state.epoch * self.steps + step)  # for dropout
         device = self.options.device
         x, target = x.to(device, non_blocking=True), target.to(device)
@@ -195,6 +200,7 @@ class Trainer:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
         self.optimiser.step()
+        self.schedule.step()
         if recipe.rms_clip is not None:
             clip_rms(self.module, recipe.rms_clip)
         state.loss += loss.item() * len(x)
@@ -270,6 +276,7 @@ class Trainer:
                 buffer = tensors[f"momentum.{name}"].to(parameter.device)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
         self.progress = Progress(**json.loads(metadata["progress"]))
+        self.schedule = self._schedule()
 
 
 __all__ = ["TrainOptions", "Trainer", "export_half", "learning_curve"]

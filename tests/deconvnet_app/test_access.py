@@ -178,10 +178,18 @@ def test_a_session_ends_and_cannot_be_stretched(
 ) -> None:
     session = access.session()
     assert access.knows(session)
-    until, _, signature = session.partition(".")
-    for forged in (f"{int(until) + 1}.{signature}", until, f"{until}.", ".", "", f"{until}.é"):
-        assert not access.knows(forged)
     now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr("deconvnet_app.access.time.time", lambda: now + 1000)
+        _, stretched, _ = access.session().split(".")
+    name, made_at, signature = session.split(".")
+    for forged in (
+        f"{name}.{stretched}.{signature}", name, f"{name}.{made_at}", f"{name}.{made_at}.", ".", "",
+        f"{name}.{made_at}.é",
+    ):  # fmt: skip
+        assert not access.knows(forged)
+    monkeypatch.setattr("deconvnet_app.access.time.time", lambda: now - 2 * 24 * 3600)
+    assert access.knows(session)  # the clock was set back
     monkeypatch.setattr("deconvnet_app.access.time.time", lambda: now + SESSION_S + 1)
     assert not access.knows(session)
 

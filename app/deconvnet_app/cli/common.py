@@ -3,9 +3,9 @@
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -98,6 +98,26 @@ def resumable(what: str) -> Iterator[None]:
         again = shlex.join(["deconvnet", *sys.argv[1:]])
         typer.echo(f"\nStopped. {what} is kept; to go on from there:\n  {again}", err=True)
         raise typer.Exit(130) from None
+
+
+def print_table(
+    columns: Mapping[str, Literal["left", "right"]], rows: Iterable[Sequence[str]]
+) -> None:
+    """A table on stdout.
+
+    Args:
+        columns: each heading with how its column is justified.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in columns.items():
+        table.add_column(heading, justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)
+    console.print(table, width=None if console.is_terminal else 200)
 
 
 def _by_name(paths: list[Path] | None) -> dict[str, Path]:

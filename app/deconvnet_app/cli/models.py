@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from deconvnet_app.cli.common import Device, Weights, example, load_network
+from deconvnet_app.cli.common import Device, Weights, example, load_network, print_table
 
 EPILOG = example("deconvnet models", "deconvnet models vgg16 --weights none")
 
@@ -26,14 +26,20 @@ def command(
     net = load_network(name, weights, device)
     size = "×".join(str(side) for side in net.input_size)
     typer.echo(f"{net.name}  input {size}  {len(net.classes or ())} classes")
-    typer.echo(f"{'layer':<24}{'node':<32}{'shape':<16}{'field':>8}{'jump':>6}")
-    for layer in net.layers.values():
-        if every or layer.name in net.landmarks:
-            shape = "×".join(str(side) for side in layer.shape)
-            typer.echo(
-                f"{layer.name:<24}{layer.node:<32}{shape:<16}"
-                f"{layer.receptive_field:>5} px{layer.jump:>6}"
-            )
+    rows = [
+        (
+            layer.name,
+            layer.node,
+            "×".join(str(side) for side in layer.shape),
+            f"{layer.receptive_field} px",
+            str(layer.jump),
+        )
+        for layer in net.layers.values()
+        if every or layer.name in net.landmarks
+    ]
+    print_table(
+        {"layer": "left", "node": "left", "shape": "left", "field": "right", "jump": "right"}, rows
+    )
 
 
 def _list() -> None:

@@ -33,8 +33,8 @@ REPORT = struct.Struct("<idQ")
 
 MEMORY_BYTES = 600_000_000
 READING_CPU_S = 2
-WRITING_CPU_S = 6  # of our own pixels; a picture of 50 megapixels needs one and a half
-WALL_S = 20.0
+WRITING_CPU_S = 20  # of our own pixels; a picture of 50 megapixels of noise needs nine
+WALL_S = 40.0
 
 FAILED, OUT_OF_MEMORY = 1, 2  # exit codes of a fork
 

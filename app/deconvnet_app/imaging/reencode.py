@@ -6,14 +6,14 @@ and needs memory for two pictures at most.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedWriter, BytesIO, RawIOBase
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
 from deconvnet.data.image import convert
 from deconvnet.data.integrity import complete
 from deconvnet.errors import InputError, reason
-from deconvnet_app.imaging.png import write_png
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 KINDS = "JPEG, PNG, WebP, BMP, GIF"
@@ -70,7 +70,22 @@ def reencode(
     else:
         width, height = picture.pixels.size
         tell(Made(width=width, height=height, notes=picture.notes))
-        write_png(picture.pixels, write)
+        with BufferedWriter(_Pipe(write)) as file:
+            picture.pixels.save(file, "PNG", compress_level=1)
+
+
+class _Pipe(RawIOBase):
+    """A file for Pillow to encode into: no second picture is held in memory."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._write(bytes(data))
+        return len(data)
 
 
 class _Refused(Exception):

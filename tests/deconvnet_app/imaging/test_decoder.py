@@ -16,7 +16,6 @@ from PIL import Image
 from deconvnet.data.image import BAD_PROFILE, SEVERAL_FRAMES
 from deconvnet_app.imaging import forkserver
 from deconvnet_app.imaging.decoder import Decoder, Outcome
-from deconvnet_app.imaging.png import write_png
 from deconvnet_app.imaging.reencode import Limits
 from tests.reliability import mutated_images
 
@@ -62,10 +61,11 @@ def test_what_is_written_is_what_was_read(decoder: Decoder) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 16_384), (16_384, 1), (3, 5)])
-def test_any_shape_is_written(size: tuple[int, int]) -> None:
-    image, pieces = Image.effect_noise(size, 90).convert("RGB"), []
-    write_png(image, pieces.append)
-    assert np.array_equal(Image.open(io.BytesIO(b"".join(pieces))), image)
+def test_any_shape_is_written(decoder: Decoder, size: tuple[int, int]) -> None:
+    image, buffer = Image.effect_noise(size, 90).convert("RGB"), io.BytesIO()
+    image.save(buffer, "PNG")
+    found = decoder.decode(buffer.getvalue(), LIMITS)
+    assert np.array_equal(Image.open(io.BytesIO(found.png)), image)
 
 
 def test_the_process_has_no_torch_no_environment_and_no_files(decoder: Decoder) -> None:
