@@ -10,18 +10,16 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 DATA_DIR ?= .demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# Tests that only compute, two at a time, a core each; those of servers and browsers have both cores.
-COMPUTING := tests/deconvnet tests/models tests/contracts
 DESCRIPTION := pyproject.toml constraints.txt
 
-.PHONY: install demo test lint types imports browser postgres pytest bench wheel clean
+.PHONY: install demo test lint types imports browser postgres pytest lowest bench wheel clean
 
 install: $(VENV)/installed-test
 
 demo: $(VENV)/installed-demo
 	$(BIN)/deconvnet demo --data-dir $(DATA_DIR) --port $(PORT)
 
-test: lint types imports browser postgres pytest
+test: lint types imports browser postgres pytest lowest
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -39,9 +37,13 @@ browser: $(VENV)/installed-test
 postgres: $(VENV)/installed-test
 	$(BIN)/python -m tests.support.postgres
 
+# Two at a time, a core each; those that start servers, clusters or browsers have both cores.
 pytest: $(VENV)/installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(COMPUTING)
-	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not alone'
+	$(BIN)/python -m pytest -m 'alone and not slow'
+
+lowest: $(VENV)/installed-test
+	$(BIN)/python -m tests.support.lowest
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m benchmarks

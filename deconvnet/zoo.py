@@ -4,12 +4,12 @@ A file of `models/` holds `SPEC = ModelSpec(...)`. A user's own file is found th
 `path/to/net.py:build` names a function that returns an `nn.Module` (or a ModelSpec).
 """
 
-import importlib.util
+import functools
 import re
 import urllib.error
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from deconvnet.data.preprocess import Preprocess
 from deconvnet.errors import ModelError, WeightsError, nearest
 from deconvnet.importers.checkpoints import fit_weights, read_names, read_weights
+from deconvnet.importers.own_file import execute, importable
 
 __all__ = ["ModelSpec", "Preprocess", "Recipe", "torchvision_spec"]
 
@@ -126,28 +127,6 @@ def models_dir() -> Path:
     return installed if installed.is_dir() else here.parent / "models"
 
 
-def _execute(path: Path) -> ModuleType:
-    """The file as a module; run once for each content, so that a file that changed is run again."""
-    return _executed(path, path.read_bytes())
-
-
-@lru_cache(maxsize=64)
-def _executed(path: Path, source: bytes) -> ModuleType:
-    # A private name: a user's project nearly always has a package called "models".
-    spec = importlib.util.spec_from_file_location(f"_deconvnet_model_{path.stem}", path)
-    if spec is None:
-        raise ModelError(f"'{path}' is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        # Not by its loader: kept bytecode counts as fresh for the rest of the file's second.
-        exec(compile(source, path, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:
-        raise ModelError(
-            f"'{path}' cannot be imported: {type(error).__name__}: {error}."
-        ) from error
-    return module
-
-
 def names() -> list[str]:
     """The networks of the zoo, sorted."""
     return sorted(path.stem for path in models_dir().glob("[a-z]*.py"))
@@ -166,7 +145,7 @@ def find(name: str) -> ModelSpec:
             f"Model '{name}' is not in the zoo; {nearest(name, names())}. "
             "A network of your own is given as path/to/net.py:build."
         )
-    spec: ModelSpec = _execute(models_dir() / f"{name}.py").SPEC
+    spec: ModelSpec = execute(models_dir() / f"{name}.py", beside=False).SPEC
     return spec
 
 
@@ -176,7 +155,7 @@ def _find_file(name: str) -> ModelSpec:
     path = Path(file).resolve()
     if not path.is_file():
         raise ModelError(f"Model file '{file}' does not exist. Give path/to/net.py:build.")
-    module = _execute(path)
+    module = execute(path)
     build = getattr(module, attribute, None)
     if build is None:
         public = [key for key in vars(module) if not key.startswith("_")]
@@ -211,7 +190,7 @@ def _described(
     classes: Sequence[str] = said("CLASSES", (), _is_names, "a sequence of names")
     return ModelSpec(
         name=f"{path.stem}:{attribute}",
-        build=build,
+        build=_beside(path, build),
         input_size=(channels, height, width),
         landmarks=said(
             "LANDMARKS", {}, lambda v: isinstance(v, Mapping), "a dictionary of names to call sites"
@@ -226,6 +205,17 @@ def _described(
         source=str(path.name),
         classes=tuple(classes) or None,
     )
+
+
+def _beside(path: Path, build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The function, which may import what lies beside its file when it is called, too."""
+
+    @functools.wraps(build)
+    def built(*args: Any, **kwargs: Any) -> nn.Module:
+        with importable(path.parent):
+            return build(*args, **kwargs)
+
+    return built
 
 
 def _is_size(value: Any) -> bool:

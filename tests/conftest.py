@@ -18,13 +18,22 @@ pytest_plugins = ["tests.support.server"]
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# They start servers, clusters or browsers, measure memory, or fill the machine: see `make pytest`.
+ALONE = (
+    "browser", "journeys", "reliability", "deconvnet_app/compute/backends",
+    "deconvnet_app/compute/test_little_memory.py", "deconvnet_app/db/test_engine.py",
+    "deconvnet_app/http/test_protocol.py", "deconvnet_app/jobs/test_durability.py",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` run wherever there is CUDA, and nowhere else."""
-    if torch.cuda.is_available():
-        return
+    """Mark those that run alone; those marked `gpu` run where there is CUDA, and nowhere else."""
     without = pytest.mark.skip(reason="needs CUDA")
+    alone = [ROOT / "tests" / name for name in ALONE]
     for item in items:
-        if "gpu" in item.keywords:
+        if any(item.path.is_relative_to(path) for path in alone):
+            item.add_marker(pytest.mark.alone)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(without)
 
 

@@ -9,17 +9,18 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 from urllib.parse import quote
 
 import httpx2
-import numpy as np
-from numpy.typing import NDArray
 
 from deconvnet.client.responses import Event, Image, Item, Job
 from deconvnet.client.transport import Transport, UnreachableError
 from deconvnet.errors import ParameterError
 from deconvnet.naming import distinct
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 API = "/api/v1"
 SILENCE_S = 45.0  # a stream of events says something every 15 s
@@ -187,9 +188,11 @@ class Client:
         """A picture of an item's result, as PNG."""
         return self._item_file(job, n, f"{name}.png")
 
-    def array(self, job: Job | str, n: int, name: str = "map") -> NDArray[Any]:
+    def array(self, job: Job | str, n: int, name: str = "map") -> "NDArray[Any]":
         """An array of an item's result."""
         data = io.BytesIO(self._item_file(job, n, f"{name}.npy"))
+        import numpy as np  # noqa: PLC0415 - only for those who ask for an array
+
         found: NDArray[Any] = np.load(data, allow_pickle=False)
         return found
 
@@ -281,7 +284,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return value.tolist() if hasattr(value, "tolist") else value  # NumPy's, torch's
 
 
 def _target(target: Target | None) -> Mapping[str, Any] | None:

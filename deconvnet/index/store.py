@@ -166,11 +166,11 @@ def hash_files(root: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def listing(root: Path) -> list[str]:
-    """Every file of a build but the manifest and the checkpoint, below `root`."""
+    """Every file of a build but the manifest, the checkpoint and the lock, below `root`."""
     return sorted(
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
-        if path.is_file() and path.name not in (MANIFEST, CHECKPOINT)
+        if path.is_file() and path.name not in (MANIFEST, CHECKPOINT, LOCK)
     )
 
 

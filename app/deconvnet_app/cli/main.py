@@ -37,6 +37,13 @@ app.add_typer(figure.app, name="figure")
 app.add_typer(explain.app, name="explain")
 
 
+_SERVER = (
+    "alembic", "fastapi", "h11", "itsdangerous", "jinja2", "prometheus_client", "pydantic_settings",
+    "sqlalchemy", "sse_starlette", "starlette", "structlog", "uvicorn", "zipstream",
+)  # fmt: skip
+_EXTRA_OF = {**dict.fromkeys(_SERVER, "server"), "ray": "ray", "skimage": "demo"}
+
+
 def main() -> None:
     """Run the command line; any error is one message and exit code 2."""
     try:
@@ -60,6 +67,8 @@ def _message(error: Exception) -> str:
         )
     if isinstance(error, DeconvnetError | AppError | OSError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRA_OF.get(error.name or "")):
+        return f"This command needs {error.name}. pip install 'deconvnet[{extra}]'"
     return (
         f"{type(error).__name__}: {error}\n"
         "This is a defect. DECONVNET_TRACEBACK=1 in the environment shows where."

@@ -82,7 +82,7 @@ def contents(root):
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted(Path(root).rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != store.LOCK
     }
 
 
