@@ -31,7 +31,7 @@ from benchmarks.common import (
     stock,
     table,
 )
-from deconvnet.graph.batch import check_input
+from deconvnet.execution.forward import check_input
 from deconvnet.occlusion_maps.occluder import Occluder
 from deconvnet.occlusion_maps.scorer import IncrementalPasses, Scorer, WholePasses
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import deconvnet as dn
 from benchmarks.common import arguments, batch, each, interleave, photographs, table
-from deconvnet.graph.batch import check_input
+from deconvnet.execution.forward import check_input
 from deconvnet.occlusion_maps.batches import BATCH, grouped
 from deconvnet.occlusion_maps.winograd import Winograd, filled, fits, pays
 from deconvnet.ops.conv import Conv

@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from deconvnet.address import natural
 from deconvnet.errors import InputError, ParameterError
-from deconvnet.execution.forward import record
-from deconvnet.graph.batch import check_input
+from deconvnet.execution.forward import check_input, record
 from deconvnet.graph.network import Network
 from deconvnet.graph.trace import trace
 from deconvnet.graph.verify import eval_copy

@@ -1,10 +1,11 @@
-"""In which precision numbers are computed: that of the parameters, whatever goes on around."""
+"""The precision of computations: that of the parameters, whatever goes on around."""
 
 import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,3 +30,8 @@ def exact(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return outside
+
+
+def finite(x: Tensor) -> bool:
+    """True if there is no NaN or infinity: they survive a sum, which is the cheaper test."""
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())

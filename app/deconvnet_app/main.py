@@ -28,7 +28,7 @@ from deconvnet_app.http.middleware import Guard
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.jobs.coordinator import Coordinator
 from deconvnet_app.jobs.janitor import Janitor
-from deconvnet_app.jobs.watchers import Progress
+from deconvnet_app.jobs.watchers import Watchers
 from deconvnet_app.lock import sole_owner
 from deconvnet_app.metrics import Look, Metrics
 from deconvnet_app.settings import Settings
@@ -83,8 +83,8 @@ def make_state(settings: Settings) -> AppState:
     artifacts = ArtifactStore(settings.data_dir / "artifacts", settings.artifact_bytes)
     metrics = Metrics()
     compute = Compute(settings, artifacts, metrics, make_backend(settings))
-    progress = Progress()
-    db = Database(settings.database_place, progress.changed, settings.address)
+    watchers = Watchers()
+    db = Database(settings.database_place, watchers.changed, settings.address)
     datasets = Datasets(settings.datasets)
     jobs = Coordinator(db, compute, artifacts, datasets, ITEMS_PER_WORKER * settings.workers)
     indexes = IndexCatalog(settings.indexes, settings.models)
@@ -103,7 +103,7 @@ def make_state(settings: Settings) -> AppState:
         jobs=jobs,
         datasets=datasets,
         indexes=indexes,
-        progress=progress,
+        watchers=watchers,
         janitor=janitor,
     )
 

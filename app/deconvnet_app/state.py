@@ -11,7 +11,7 @@ from deconvnet_app.db.engine import Database
 from deconvnet_app.imaging.decoder import Decoder
 from deconvnet_app.jobs.coordinator import Coordinator
 from deconvnet_app.jobs.janitor import Janitor
-from deconvnet_app.jobs.watchers import Progress
+from deconvnet_app.jobs.watchers import Watchers
 from deconvnet_app.metrics import Metrics
 from deconvnet_app.settings import Settings
 
@@ -34,7 +34,7 @@ class AppState:
     jobs: Coordinator
     datasets: Datasets
     indexes: IndexCatalog
-    progress: Progress
+    watchers: Watchers
     janitor: Janitor
     keys_in_flight: set[str] = field(default_factory=set)
 

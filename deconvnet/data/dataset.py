@@ -23,7 +23,7 @@ from PIL import Image
 from deconvnet.data.sources import (
     SUFFIXES,
     Entry,
-    Group,
+    GroupOf,
     HeldSource,
     Skipped,
     Source,
@@ -47,7 +47,7 @@ class Dataset:
     """
 
     def __init__(
-        self, name: str, sources: Sequence[tuple[str, Source]], group: Group | None = None
+        self, name: str, sources: Sequence[tuple[str, Source]], group: GroupOf | None = None
     ) -> None:
         self.name = name
         found: list[tuple[Entry, Source, str]] = []
@@ -151,7 +151,7 @@ def _sources(paths: Sequence[Path]) -> list[tuple[str, Source]]:
     ]
 
 
-def open_dataset(what: Any, *, name: str | None = None, group: Group | None = None) -> Dataset:
+def open_dataset(what: Any, *, name: str | None = None, group: GroupOf | None = None) -> Dataset:
     """A `Dataset` from a path, several paths, a torchvision dataset or a `Dataset`.
 
     Raises:

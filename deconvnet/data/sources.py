@@ -26,7 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 GROUPS_FILE = "groups.tsv"
 MAX_FILE_BYTES = 256 * 2**20  # a larger member is refused unread: decompressing it fills the memory
 
-Group = Callable[[str], str | None]
+GroupOf = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deconvnet.data.decode import DecodedImage
+from deconvnet.errors import InputError
 from deconvnet.execution.executor import Compute, Step, alone, execute, joined, steps_to
 from deconvnet.execution.free_memory import give_back
 from deconvnet.execution.patches import cut, moved
 from deconvnet.geometry.boxes import NodeBoxes
 from deconvnet.geometry.region import INPUT, map_size
-from deconvnet.graph.batch import check_input
 from deconvnet.graph.network import Network
 from deconvnet.graph.nodes import Node
 from deconvnet.ops.base import BackwardRule, Norm, Rule
+
+
+def checked(net: Network, x: Tensor) -> Tensor:
+    """`Network.checked`, for what callers take for a network.
+
+    Raises:
+        InputError: it is none, or cannot take x. GraphError: its parameters have moved.
+    """
+    if not isinstance(net, Network):
+        raise InputError(
+            f"The network is a {type(net).__name__}, expected a dn.Network; dn.trace(module, "
+            "input_size) makes one of a torch.nn.Module."
+        )
+    return net.checked(x)
+
+
+def check_input(net: Network, x: Tensor) -> Tensor:
+    """`checked`, in the layout that suits the network: the whole batch is read and written."""
+    return checked(net, x).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -210,14 +228,18 @@ def record(
     return Record(x, activations, kept, backward)
 
 
-def stack(net: Network, pictures: Sequence[DecodedImage], size: int) -> Tensor:
-    """A batch of exactly `size` for the network; places without a picture are black."""
+def stack(net: Network, pictures: Sequence[Tensor | None], size: int) -> Tensor:
+    """A batch of exactly `size` for the network; places without a picture are black.
+
+    Args:
+        pictures: uint8 [3, h, w] each, of the input's size.
+    """
     channels, height, width = net.input_size
     on_gpu = net.device.type == "cuda"
     batch = torch.zeros(size, height, width, channels, dtype=torch.uint8, pin_memory=on_gpu)
     for place, picture in enumerate(pictures):
-        if picture.pixels is not None:
-            batch[place] = picture.pixels.permute(1, 2, 0)
+        if picture is not None:
+            batch[place] = picture.permute(1, 2, 0)
     moved = batch.to(net.device, non_blocking=True).permute(0, 3, 1, 2)
     return net.preprocess.normalise(moved)
 

@@ -5,10 +5,11 @@ from dataclasses import asdict
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 from deconvnet import fingerprint
 from deconvnet.data.preprocess import Preprocess
-from deconvnet.errors import AddressError, ProjectionError, nearest
+from deconvnet.errors import AddressError, GraphError, InputError, ProjectionError, nearest
 from deconvnet.geometry.pull import plan
 from deconvnet.geometry.region import INPUT, Region
 from deconvnet.graph.content import content
@@ -16,6 +17,7 @@ from deconvnet.graph.layers import Layer, LayerTable, layer_table
 from deconvnet.graph.nodes import Graph, Node, Rules, like, rules, without_rule
 from deconvnet.ops.base import Rule
 from deconvnet.ops.derived import Derived, state
+from deconvnet.precision import finite
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -174,7 +176,49 @@ class Network:
         """
         return self.planned(plan, self.find(layer))[INPUT].at(y, x)
 
+    def checked(self, x: Tensor) -> Tensor:
+        """A batch on the network's device, in its precision.
+
+        Args:
+            x: [n, c, h, w], or [c, h, w] for one image.
+
+        Raises:
+            InputError: another shape, NaN or infinity among the values, or a tensor of another
+                kind. GraphError: the parameters have gone to another device or precision.
+        """
+        if not isinstance(x, Tensor):
+            raise InputError(f"The input is a {type(x).__name__}, expected a tensor [n, c, h, w].")
+        if x.dim() == 3:
+            x = x.unsqueeze(0)
+        if tuple(x.shape[1:]) != tuple(self.input_size) or x.shape[0] == 0:
+            size = ", ".join(map(str, self.input_size))
+            raise InputError(
+                f"The input is {list(x.shape)}, expected [n, {size}] for {self.name}; "
+                "net.preprocess(image) gives it."
+            )
+        here = (self.device, self.dtype)
+        if here != self.made_in:
+            raise GraphError(
+                f"The parameters of {self.name} are {_spelled(here)} now, and were "
+                f"{_spelled(self.made_in)} when it was traced; trace it again, or make the "
+                "Deconvnet anew."
+            )
+        if x.is_complex() or x.layout != torch.strided or x.is_meta:
+            raise InputError(
+                f"The input is a tensor of {x.dtype}, {x.layout}, on {x.device}; expected real "
+                "numbers in a dense tensor."
+            )
+        x = x.detach().to(*here)
+        if not finite(x):
+            raise InputError("The input holds NaN or infinity; preprocess the image again.")
+        self.follow()
+        return x
+
     def __repr__(self) -> str:
         size = "×".join(map(str, self.input_size))
         layers, landmarks = len(self.nodes) - 1, len(self.landmarks)
         return f"<Network {self.name} {size}: {layers} layers, {landmarks} landmarks>"
+
+
+def _spelled(place: tuple[torch.device, torch.dtype]) -> str:
+    return f"{place[1]} on {place[0]}"

@@ -25,7 +25,7 @@ from deconvnet.index import store
 from deconvnet.index.draw import Artist
 from deconvnet.index.progress import OnProgress, Reporter
 from deconvnet.index.reader import ActivationIndex, open_index
-from deconvnet.index.scan import Plan, Scan, Scanner, block_size, made_on
+from deconvnet.index.scan import Scan, Scanner, ScanPlan, block_size, made_on
 from deconvnet.index.sheet import tile_size
 from deconvnet.index.topk import TopK
 from deconvnet.ops.base import BackwardRule, Rule
@@ -155,7 +155,7 @@ def build_index(
     wanted = _layers(net, layers)
     if sprites:
         _check_ways(net, wanted, rule)
-    plan = Plan(
+    plan = ScanPlan(
         network=net.fingerprint,
         dataset=opened.fingerprint,
         layers=wanted,
@@ -190,7 +190,7 @@ def build_index(
     return open_index(root)
 
 
-def _finished(root: Path, plan: Plan) -> bool:
+def _finished(root: Path, plan: ScanPlan) -> bool:
     try:
         return store.read_manifest(root).get("key") == plan.key and bool(open_index(root))
     except IndexError_:

@@ -160,7 +160,12 @@ class Artist:
             visit = _Visit(
                 np.array([image_id for image_id, _ in block]),
                 [picture.pixels.numpy() for picture in pictures if picture.pixels is not None],
-                forward.record(self.net, stack(self.net, pictures, len(block)), layers, self.rule),
+                forward.record(
+                    self.net,
+                    stack(self.net, [one.pixels for one in pictures], len(block)),
+                    layers,
+                    self.rule,
+                ),
             )
             give_back()  # what the way up took, before the way down takes more
             for share, canvas in zip(group, canvases, strict=True):

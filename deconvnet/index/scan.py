@@ -35,7 +35,7 @@ _MOST_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScanPlan:
     """What is built, in integers and names; its key tells whether a checkpoint belongs to it.
 
     `rule` is that of the pictures; None: there are none.
@@ -87,7 +87,7 @@ class _Found(NamedTuple):
 class Scan:
     """The first pass: top-k tables and statistics, filled block by block."""
 
-    def __init__(self, net: Network, dataset: Dataset, plan: Plan) -> None:
+    def __init__(self, net: Network, dataset: Dataset, plan: ScanPlan) -> None:
         self.net, self.dataset, self.plan = net, dataset, plan
         channels = {layer: net.layer(layer).shape[0] for layer in plan.layers}
         labels, groups = dataset.labels, dataset.groups
@@ -174,7 +174,7 @@ class Scan:
             row, channel = np.nonzero(self.tops[layer].candidates(values, ids))
             found[layer] = _Found(values, row, channel, *positions(maps, lines, rows[row], channel))
 
-        x = stack(self.net, pictures, len(pictures))
+        x = stack(self.net, [one.pixels for one in pictures], len(pictures))
         with torch.autocast(self.net.device.type, torch.bfloat16, enabled=self.plan.autocast):
             forward.visit(self.net, x, self.plan.layers, see)
         return found

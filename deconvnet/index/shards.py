@@ -20,20 +20,20 @@ from deconvnet.data.sources import Skipped
 from deconvnet.errors import IndexError_
 from deconvnet.graph.network import Network
 from deconvnet.index import store
-from deconvnet.index.scan import Plan, Scan, Scanner, made_on
+from deconvnet.index.scan import Scan, Scanner, ScanPlan, made_on
 from deconvnet.index.topk import EMPTY, UNGROUPED, TopK
 
 PART_IMAGES = 512
 PART_BYTES = 64 * 2**20  # of files; one block may be more
 
-Runner = Callable[[Plan, Iterator[Dataset]], Iterator[bytes]]
+Runner = Callable[[ScanPlan, Iterator[Dataset]], Iterator[bytes]]
 """What `scan_part` gives for each of the parts, in their order; it may take some ahead."""
 
 
 class _PartScan(Scan):
     """A scan that keeps maxima where the whole one adds them up."""
 
-    def __init__(self, net: Network, part: Dataset, plan: Plan) -> None:
+    def __init__(self, net: Network, part: Dataset, plan: ScanPlan) -> None:
         super().__init__(net, part, plan)
         self.maxima: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in plan.layers}
         self.ids: dict[str, list[NDArray[np.int64]]] = {layer: [] for layer in plan.layers}
@@ -54,7 +54,7 @@ class _PartScan(Scan):
         return store.pack(named, {"skipped": [asdict(one) for one in self.skipped]})
 
 
-def scan_part(net: Network, part: Dataset, plan: Plan, workers: int | None = None) -> bytes:
+def scan_part(net: Network, part: Dataset, plan: ScanPlan, workers: int | None = None) -> bytes:
     """Scan a part of a dataset (`Dataset.part`), as safetensors for `sharded` to merge.
 
     Args:

@@ -21,7 +21,7 @@ _CALL = 5e6  # multiply-adds that could be done while an op is called
 
 
 @dataclass(frozen=True)
-class Group:
+class ChangeGroup:
     """Changes that are recomputed together: which ones, in the caller's order, and where."""
 
     members: Ints
@@ -83,7 +83,9 @@ def _merged(table: Ints, weights: NDArray[np.float64], costs: NDArray[np.float64
     return np.searchsorted(alive, labels)
 
 
-def grouped(nodes: Sequence[Node], order: Sequence[int], y: Extents, x: Extents) -> list[Group]:
+def grouped(
+    nodes: Sequence[Node], order: Sequence[int], y: Extents, x: Extents
+) -> list[ChangeGroup]:
     """Rectangles of the image sorted into groups of nearly one size of change on every map.
 
     Along each axis there are so few groups that more would cost more in calls than they save in
@@ -119,7 +121,7 @@ def _cost(
     return float(products + np.ceil(count / BATCH).sum() * len(weights) * _CALL)
 
 
-def _groups(lines: tuple[_Line, _Line], labels: tuple[Ints, Ints]) -> list[Group]:
+def _groups(lines: tuple[_Line, _Line], labels: tuple[Ints, Ints]) -> list[ChangeGroup]:
     framed = [
         [line.framed(label, i) for i in range(label.max() + 1)]
         for line, label in zip(lines, labels, strict=True)
@@ -133,5 +135,5 @@ def _groups(lines: tuple[_Line, _Line], labels: tuple[Ints, Ints]) -> list[Group
                 continue
             row, column = in_y[lines[0].of[members]], in_x[lines[1].of[members]]
             changes = {i: Change(ys[i].part(row), xs[i].part(column)) for i in ys}
-            found.append(Group(members, changes))
+            found.append(ChangeGroup(members, changes))
     return found

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from deconvnet.address import Unit
 from deconvnet.errors import InputError, ParameterError
+from deconvnet.execution.forward import check_input
 from deconvnet.geometry.region import map_size
-from deconvnet.graph.batch import check_input
 from deconvnet.graph.network import Network
 from deconvnet.occlusion_maps.occluder import Occluder
 from deconvnet.occlusion_maps.scorer import Passes, Scorer, after, choose

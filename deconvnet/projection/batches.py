@@ -24,7 +24,7 @@ _LAYOUT = 64  # products that take as long as bringing one weight into a kernel'
 
 
 @dataclass(frozen=True)
-class Group:
+class ActivationGroup:
     """Activations to take together: which of all, where in their layer's map, and their boxes."""
 
     which: list[int]
@@ -32,7 +32,9 @@ class Group:
     boxes: NodeBoxes
 
 
-def grouped(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> list[Group]:
+def grouped(
+    net: Network, place: int, ys: Sequence[int], xs: Sequence[int]
+) -> list[ActivationGroup]:
     """Activations in batches that see about as much of the image, and fit into memory."""
     found = []
     for members in _alike(net, place, ys, xs):
@@ -45,9 +47,9 @@ def grouped(net: Network, place: int, ys: Sequence[int], xs: Sequence[int]) -> l
 
 def _group(
     net: Network, place: int, ys: Sequence[int], xs: Sequence[int], members: Sequence[int]
-) -> Group:
+) -> ActivationGroup:
     seed = Boxes(tuple([ys[i] for i in members]), tuple([xs[i] for i in members]), 1, 1)
-    return Group(list(members), seed, node_boxes(net.nodes, place, seed))
+    return ActivationGroup(list(members), seed, node_boxes(net.nodes, place, seed))
 
 
 def _together(net: Network, found: NodeBoxes) -> int:

@@ -10,10 +10,10 @@ from deconvnet.execution import executor
 from deconvnet.execution.forward import Record
 from deconvnet.execution.patches import cut, moved, paste
 from deconvnet.geometry.region import INPUT
-from deconvnet.graph.batch import finite
 from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule
-from deconvnet.projection.batches import Group, grouped
+from deconvnet.precision import finite
+from deconvnet.projection.batches import ActivationGroup, grouped
 from deconvnet.projection.prefix_cache import descend_prefix
 
 
@@ -24,8 +24,8 @@ def _is_map(values: Tensor) -> bool:
 
 @torch.no_grad()
 def descend_group(
-    net: Network, layer: str, kept: Mapping[int, Tensor], backward: BackwardRule, group: Group,
-    rows: Sequence[int] | None, channels: Tensor, heights: Tensor,
+    net: Network, layer: str, kept: Mapping[int, Tensor], backward: BackwardRule,
+    group: ActivationGroup, rows: Sequence[int] | None, channels: Tensor, heights: Tensor,
 ) -> Tensor:  # fmt: skip
     """Seeds in a group of places of a layer, down to the input: [n, c, h, w] on the group's boxes.
 
@@ -74,7 +74,7 @@ def descend_group(
 def descend_crops(
     net: Network, recorded: Record, layer: str, rows: Tensor, channels: Tensor, ys: Tensor,
     xs: Tensor, values: Tensor | None = None,
-) -> Iterator[tuple[Group, Tensor]]:  # fmt: skip
+) -> Iterator[tuple[ActivationGroup, Tensor]]:  # fmt: skip
     """n activations of a recorded batch, down to what they see of the image.
 
     Args:
@@ -112,7 +112,7 @@ def descend(
     )
 
 
-def _canvas(net: Network, n: int, groups: Iterable[tuple[Group, Tensor]]) -> Tensor:
+def _canvas(net: Network, n: int, groups: Iterable[tuple[ActivationGroup, Tensor]]) -> Tensor:
     """What n activations saw, each on an image of its own, zero elsewhere."""
     whole: Tensor | None = None
     for group, parts in groups:

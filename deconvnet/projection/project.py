@@ -20,14 +20,13 @@ from torch import Tensor
 
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
-from deconvnet.execution.forward import Record, record, record_local
+from deconvnet.execution.forward import Record, checked, record, record_local
 from deconvnet.geometry.region import map_size
-from deconvnet.graph.batch import checked
 from deconvnet.graph.network import Network
 from deconvnet.graph.nodes import map_cells, multiply_adds
 from deconvnet.ops.base import BackwardRule, Norm, Rule
 from deconvnet.precision import exact
-from deconvnet.projection.batches import Group, grouped
+from deconvnet.projection.batches import ActivationGroup, grouped
 from deconvnet.projection.descend import (
     _canvas,
     _check_finite,
@@ -158,7 +157,7 @@ def _local_pays(net: Network, layer: str, units: Sequence[Unit], images: int) ->
     return here < min(images, len(units)) * whole
 
 
-def _products(net: Network, group: Group) -> int:
+def _products(net: Network, group: ActivationGroup) -> int:
     return multiply_adds(net.nodes, {i: boxes.cells for i, boxes in group.boxes.items()})
 
 
@@ -203,7 +202,7 @@ def _project_locally(
     channels = torch.tensor([unit.channel for unit in units], device=x.device)
     values = x.new_empty(len(units))
 
-    def each() -> Iterator[tuple[Group, Tensor]]:
+    def each() -> Iterator[tuple[ActivationGroup, Tensor]]:
         for group in grouped(net, place, *zip(*places, strict=True)):
             own = [rows[i] for i in group.which]
             local = record_local(net, x, place, group.boxes, backward, own)

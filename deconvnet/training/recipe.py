@@ -28,7 +28,7 @@ class TrainOptions:
 
 
 @dataclass
-class Progress:
+class TrainProgress:
     """Where a run stands; written with every checkpoint."""
 
     epoch: int = 0

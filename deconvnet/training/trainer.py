@@ -30,7 +30,7 @@ from deconvnet.data.dataset import Dataset
 from deconvnet.errors import ParameterError
 from deconvnet.importers.checkpoints import read_weights, save_weights
 from deconvnet.training.evaluate import Pixels, class_ids, evaluate
-from deconvnet.training.recipe import Progress, TrainOptions, augment, clip_rms, schedule
+from deconvnet.training.recipe import TrainOptions, TrainProgress, augment, clip_rms, schedule
 from deconvnet.training.report import export_half, first_layer_picture, learning_curve
 from deconvnet.zoo import ModelSpec
 
@@ -99,7 +99,7 @@ class Trainer:
             [{"params": rest, "scale": 1.0}, {"params": first, "scale": recipe.first_layer_rate}],
             lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
         )  # fmt: skip
-        self.progress = Progress()
+        self.progress = TrainProgress()
         self.schedule = self._schedule()
         self.bf16 = _precision(options.precision, options.device)
 
@@ -275,7 +275,7 @@ class Trainer:
             if f"momentum.{name}" in tensors:
                 buffer = tensors[f"momentum.{name}"].to(parameter.device)
                 self.optimiser.state[parameter]["momentum_buffer"] = buffer
-        self.progress = Progress(**json.loads(metadata["progress"]))
+        self.progress = TrainProgress(**json.loads(metadata["progress"]))
         self.schedule = self._schedule()
 
 

@@ -309,10 +309,10 @@ def results_zip(state: State, job: str, partial: Partial = False) -> StreamingRe
 
 async def _news(state: State, job: str) -> AsyncIterator[asyncio.Event]:
     """Tells of the job's changes for as long as the stream is open."""
-    if state.progress.listeners() >= state.settings.event_streams:
+    if state.watchers.listeners() >= state.settings.event_streams:
         detail = f"{state.settings.event_streams} streams of events are open already."
         raise Refusal(429, "too_many_streams", detail, retry_after=5)
-    with state.progress.watch(job) as news:
+    with state.watchers.watch(job) as news:
         yield news
 
 

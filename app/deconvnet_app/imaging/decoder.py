@@ -30,7 +30,7 @@ main({descriptor})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Decoded:
     """What became of a file, its picture as PNG if there is one, and what that took."""
 
     made: Made
@@ -55,7 +55,7 @@ class Decoder:
         """Start the process that the first file will find ready; the others start when needed."""
         self._all[-1].start()
 
-    def decode(self, data: bytes, limits: Limits) -> Outcome:
+    def decode(self, data: bytes, limits: Limits) -> Decoded:
         """Check and re-encode a file.
 
         Raises:
@@ -162,16 +162,16 @@ def _busy(why: str) -> Refusal:
     return Refusal(503, "decoder_busy", f"{why} Try again.", retry_after=5)
 
 
-def _outcome(answer: bytes, report: tuple[int, float, int]) -> Outcome:
+def _outcome(answer: bytes, report: tuple[int, float, int]) -> Decoded:
     status, cpu_s, memory_bytes = report
     code = os.waitstatus_to_exitcode(status)
     if code:
-        return Outcome(_ended(code), b"", cpu_s, memory_bytes)
+        return Decoded(_ended(code), b"", cpu_s, memory_bytes)
     start = forkserver.LENGTH.size
     (length,) = forkserver.LENGTH.unpack_from(answer)
     told = json.loads(answer[start : start + min(length, _HEAD_MOST)])
     made = Made(**{**told, "notes": tuple(told["notes"])})
-    return Outcome(made, answer[start + length :], cpu_s, memory_bytes)
+    return Decoded(made, answer[start + length :], cpu_s, memory_bytes)
 
 
 def _ended(code: int) -> Made:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 Listener = tuple[asyncio.AbstractEventLoop, asyncio.Event]
 
 
-class Progress:
+class Watchers:
     """The listeners of each job; `changed` may be called from any thread."""
 
     def __init__(self) -> None:

@@ -63,7 +63,7 @@ async def follow(
 
 async def wait(state: AppState, job: JobView, seconds: float) -> JobView:
     """The job once it is at its end, or as it stands after so many seconds; as given if deleted."""
-    with state.progress.watch(job.id) as news, contextlib.suppress(TimeoutError):
+    with state.watchers.watch(job.id) as news, contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             async for _ in follow(state, job.id, 0, news):
                 pass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from deconvnet_app.db import images as store
 from deconvnet_app.db import models
 from deconvnet_app.errors import Refusal
-from deconvnet_app.imaging.decoder import Outcome
+from deconvnet_app.imaging.decoder import Decoded
 from deconvnet_app.imaging.reencode import Limits
 from deconvnet_app.state import AppState
 
@@ -82,7 +82,7 @@ def _display_name(name: str) -> str:
     return "".join(c for c in last if c.isprintable())[:120] or "image"
 
 
-def _reencoded(state: AppState, data: bytes, name: str) -> Outcome:
+def _reencoded(state: AppState, data: bytes, name: str) -> Decoded:
     limits = state.settings
     if len(data) > limits.file_bytes:
         detail = f"'{name}' has more than {limits.file_bytes} bytes, the most that are taken."

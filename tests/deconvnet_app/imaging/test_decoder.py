@@ -15,7 +15,7 @@ from PIL import Image
 
 from deconvnet.data.image import BAD_PROFILE, SEVERAL_FRAMES
 from deconvnet_app.imaging import forkserver
-from deconvnet_app.imaging.decoder import Decoder, Outcome
+from deconvnet_app.imaging.decoder import Decoded, Decoder
 from deconvnet_app.imaging.reencode import Limits
 from tests.reliability import mutated_images
 
@@ -51,7 +51,7 @@ def png(size: tuple[int, int], pixels: bytes, before: bytes = b"", interlaced: i
     return b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND", b"")
 
 
-def within_limits(outcome: Outcome) -> bool:
+def within_limits(outcome: Decoded) -> bool:
     return outcome.cpu_s <= 2.2 and outcome.memory_bytes <= forkserver.MEMORY_BYTES
 
 

@@ -93,16 +93,16 @@ def test_more_followers_than_allowed_are_refused_for_a_while(
     app = create_app(tiny_settings(event_streams=1))
     with TestClient(app) as client:
         job = client.post("/api/v1/jobs", json=BODY, headers={"Prefer": "wait=60"}).json()["id"]
-        progress = app.state.deconv.progress
+        watchers = app.state.deconv.watchers
 
         async def one_more() -> int:
             from starlette.concurrency import run_in_threadpool
 
-            with progress.watch(job):
+            with watchers.watch(job):
                 answer = await run_in_threadpool(client.get, f"/api/v1/jobs/{job}/events")
             return int(answer.status_code)
 
         assert client.portal is not None
         assert client.portal.call(one_more) == 429
         assert client.get(f"/api/v1/jobs/{job}/events").status_code == 200
-        assert progress.listeners() == 0
+        assert watchers.listeners() == 0

@@ -132,7 +132,7 @@ def test_head_of_a_stream_that_goes_on_is_answered_at_once(
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.content == b""
-    assert app.state.deconv.progress.listeners() == 0
+    assert app.state.deconv.watchers.listeners() == 0
 
 
 def test_results_of_an_active_job_are_given_only_when_asked_for_in_part(

@@ -10,7 +10,7 @@ import torch
 
 import deconvnet as dn
 from deconvnet.data.dataset import Dataset
-from deconvnet.index.scan import Plan
+from deconvnet.index.scan import ScanPlan
 from deconvnet.index.shards import Runner, scan_part
 from deconvnet_app.compute.backends.ray.cluster import Cluster, check, join
 from deconvnet_app.compute.backends.ray.start import Actor, hire
@@ -27,7 +27,7 @@ class PartScanner(Actor):
         self._net = dn.load(net, weights=weights, device=device)
         self._threads = threads
 
-    def scan(self, part: Dataset, plan: Plan) -> bytes:
+    def scan(self, part: Dataset, plan: ScanPlan) -> bytes:
         """`scan_part`."""
         torch.set_num_threads(self._threads)  # of this thread: results depend on their number
         return scan_part(self._net, part, plan)
@@ -58,7 +58,7 @@ def on_cluster(
     kept = str(Path(weights).absolute()) if weights and Path(weights).suffix else weights
     arguments = (file, kept, device, torch.get_num_threads())
 
-    def run(plan: Plan, parts: Iterator[Dataset]) -> Iterator[bytes]:
+    def run(plan: ScanPlan, parts: Iterator[Dataset]) -> Iterator[bytes]:
         join(cluster)
         seats = [hire(PartScanner, *arguments, device=device) for _ in range(actors)]
         given: deque[_Given] = deque()
@@ -71,7 +71,7 @@ def on_cluster(
         while given:
             yield taken(given.popleft(), seats, plan)
 
-    def taken(one: _Given, seats: list[Any], plan: Plan) -> bytes:
+    def taken(one: _Given, seats: list[Any], plan: ScanPlan) -> bytes:
         """The part's tables; an actor that has died is replaced, and the part given again."""
         import ray  # noqa: PLC0415 - an extra
 

@@ -12,7 +12,7 @@ import torch
 
 import deconvnet as dn
 from deconvnet.data.dataset import Dataset
-from deconvnet.index.scan import Plan
+from deconvnet.index.scan import ScanPlan
 from deconvnet.index.shards import sharded
 from deconvnet_app.compute.backends.ray.cluster import Cluster
 from deconvnet_app.compute.backends.ray.scan import on_cluster
@@ -69,7 +69,7 @@ def test_an_index_of_two_actors_one_of_which_is_killed_is_that_of_one_process(
     run = on_cluster(Cluster(joined.address), f"{file}:build", None, "cpu", 2)
     at_work: list[set[int]] = []
 
-    def deadly(plan: Plan, parts: Iterator[Dataset]) -> Iterator[bytes]:
+    def deadly(plan: ScanPlan, parts: Iterator[Dataset]) -> Iterator[bytes]:
         for data in run(plan, parts):
             if not at_work:
                 at_work.append(scanners(joined))
