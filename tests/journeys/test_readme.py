@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there: Python, command line and REST."""
+"""What the README and docs/ show runs as it stands there: Python, command line and REST."""
 
 import json
 import re
@@ -14,7 +14,8 @@ from tests.conftest import ROOT, picture
 
 from .commands import environment, run, start
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 ADDRESS = "http://127.0.0.1:8000"
 NET = """
 from torch import nn
@@ -28,8 +29,8 @@ def build() -> nn.Module:
 
 
 def blocks(language: str) -> list[str]:
-    """The README's code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    """The code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
