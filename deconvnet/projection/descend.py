@@ -9,12 +9,17 @@ from deconvnet.errors import ProjectionError
 from deconvnet.execution import executor
 from deconvnet.execution.forward import Record
 from deconvnet.execution.patches import cut, moved, paste
-from deconvnet.geometry.region import INPUT
+from deconvnet.geometry.boxes import Boxes
+from deconvnet.geometry.boxes import whole as whole_boxes
+from deconvnet.geometry.region import INPUT, map_size
+from deconvnet.geometry.view import View
 from deconvnet.graph.network import Network
 from deconvnet.ops.base import BackwardRule
 from deconvnet.precision import finite
 from deconvnet.projection.batches import ActivationGroup, grouped
 from deconvnet.projection.prefix_cache import descend_prefix
+
+LANES = 3  # activations of a picture at a time: nine hits are three batches
 
 
 def _is_map(values: Tensor) -> bool:
@@ -58,8 +63,13 @@ def descend_group(
     def receive(above: int, below: int, part: Tensor, held: Tensor | None) -> Tensor:
         """Add what comes down to a node, where it lies in the node's box."""
         window = nodes[above].window
-        if window is not None and _is_map(part):
-            part = moved(part, boxes[above].pull(window), boxes[below], 0)
+        if _is_map(part):
+            given = (
+                whole_boxes(len(part), map_size(nodes[below].shape))
+                if window is None
+                else boxes[above].pull(window)
+            )
+            part = moved(part, given, boxes[below], 0)
         return part if held is None else held.add_(part)
 
     pixels = executor.descend(nodes, {end: value}, compute, receive)
@@ -100,6 +110,38 @@ def descend_crops(
             channels[which], values[which],
         )  # fmt: skip
         yield group, pixels
+
+
+def descend_view(
+    net: Network, recorded: Record, layer: str, seen: View, rows: Sequence[int],
+    channels: Sequence[int], ys: Sequence[int], xs: Sequence[int], values: Sequence[float],
+) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
+    """n activations of a recorded batch, down to what shows of them in a square of the image.
+
+    They are taken `LANES` at a time, in order; the last are filled up. So each is computed in
+    batches of one shape, and has the same bits whatever it is asked for with.
+
+    Args:
+        seen: of the layer.
+        rows, channels, ys, xs: [n]; rows index the batch.
+        values: what each is seeded with, [n].
+
+    Returns:
+        Which activation, and its pixels, [c, side, side], at the square of `seen.boxes`.
+    """
+    _check_finite(layer, torch.tensor(list(values)))
+    device = net.device
+    for first in range(0, len(rows), LANES):
+        which = [min(i, len(rows) - 1) for i in range(first, first + LANES)]
+        y, x = [ys[i] for i in which], [xs[i] for i in which]
+        boxes = seen.boxes(y, x)
+        group = ActivationGroup(which, Boxes(tuple(y), tuple(x), 1, 1), boxes)
+        pixels = descend_group(
+            net, layer, recorded.kept, recorded.backward, group, [rows[i] for i in which],
+            torch.tensor([channels[i] for i in which], device=device),
+            torch.tensor([values[i] for i in which], dtype=net.dtype, device=device),
+        )  # fmt: skip
+        yield from zip(range(first, min(first + LANES, len(rows))), pixels, strict=False)
 
 
 def descend(

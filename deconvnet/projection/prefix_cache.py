@@ -167,8 +167,9 @@ def descend_prefix(
         own = own_steps[-1].own
         if found is None:
             found = blank(value, len(signs), at.height, at.width, 0)
-        rows = overlap(at.tops[i], at.height, own.tops[0], own.height)[0]
-        columns = overlap(at.lefts[i], at.width, own.lefts[0], own.width)[0]
-        torch.mul(value[0], height, out=found[i, :, rows, columns])
+        rows, own_rows = overlap(at.tops[i], at.height, own.tops[0], own.height)
+        columns, own_columns = overlap(at.lefts[i], at.width, own.lefts[0], own.width)
+        part = value[0, :, own_rows, own_columns]
+        torch.mul(part, height, out=found[i, :, rows, columns])
     assert found is not None
     return way[-1], found

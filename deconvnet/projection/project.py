@@ -21,7 +21,7 @@ from torch import Tensor
 from deconvnet.address import Unit
 from deconvnet.errors import AddressError, ParameterError, ProjectionError
 from deconvnet.execution.forward import Record, checked, record, record_local
-from deconvnet.geometry.region import map_size
+from deconvnet.geometry.region import Region, map_size
 from deconvnet.graph.network import Network
 from deconvnet.graph.nodes import map_cells, multiply_adds
 from deconvnet.ops.base import BackwardRule, Norm, Rule
@@ -34,6 +34,7 @@ from deconvnet.projection.descend import (
     descend,
     descend_group,
 )
+from deconvnet.projection.display import Display
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Projection:
         region: (y0, x0, y1, x1), what the activation sees, clipped to the image.
         value: the activation's height.
         position: (y, x) in its layer's map.
+        field: (y0, x0, y1, x1), what the activation sees, beyond the image's border too.
     """
 
     unit: Unit
@@ -53,6 +55,12 @@ class Projection:
     value: float
     position: tuple[int, int]
     rule: str
+    field: tuple[int, int, int, int]
+
+    @property
+    def display(self) -> Display:
+        """The part that is worth showing: the effective field, see `projection.display`."""
+        return Display.of_projection(self.pixels, Region(*self.field))
 
 
 def strongest(maps: Tensor) -> tuple[int, int]:
@@ -167,8 +175,11 @@ def _present(
 ) -> list[Projection]:  # fmt: skip
     found = []
     for unit, (y, x), value, picture in zip(units, places, values.tolist(), pixels, strict=True):
-        region = net.field(layer, y, x).clip(*net.input_size[1:])
-        found.append(Projection(unit, picture, region.astuple(), value, (y, x), rule))
+        field = net.field(layer, y, x)
+        region = field.clip(*net.input_size[1:])
+        found.append(
+            Projection(unit, picture, region.astuple(), value, (y, x), rule, field.astuple())
+        )
     return found
 
 
